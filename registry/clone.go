@@ -1,0 +1,186 @@
+package registry
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// A State is where a clone stands in its life. See DESIGN in docs/api.md for
+// the moves between them.
+type State string
+
+// The states of a clone.
+const (
+	Registered State = "registered" // an ID was allocated, nothing runs yet
+	Starting   State = "starting"   // a provider or a startup script is bringing it up
+	Ready      State = "ready"      // its services take requests
+	Degraded   State = "degraded"   // it runs, but a part of it has failed
+	Suspending State = "suspending"
+	Suspended  State = "suspended" // asleep; a request wakes it
+	Resuming   State = "resuming"
+	Stopping   State = "stopping" // its names are withdrawn, its processes are ending
+	Gone       State = "gone"     // ended on purpose; only this record is left
+	Failed     State = "failed"   // could not be started; Reason says why
+	Lost       State = "lost"     // its lease ran out
+)
+
+// States lists every state in the order of a life.
+var States = []State{
+	Registered, Starting, Ready, Degraded, Suspending, Suspended,
+	Resuming, Stopping, Gone, Failed, Lost,
+}
+
+// Routable reports whether requests may be sent to a clone in this state.
+func (s State) Routable() bool {
+	return s == Starting || s == Ready || s == Degraded
+}
+
+// Named reports whether DNS answers for a clone in this state. A clone that
+// is stopping loses its names before it loses its routes.
+func (s State) Named() bool {
+	switch s {
+	case Registered, Stopping, Gone, Failed, Lost:
+		return false
+	}
+	return true
+}
+
+// Over reports whether this life has ended: another may begin under the ID,
+// and other clones may claim its aliases.
+func (s State) Over() bool { return s == Gone || s == Lost }
+
+// Desired is what the owner wants a clone to be; State is what it is.
+type Desired string
+
+// What an owner can want.
+const (
+	WantReady Desired = "ready"
+	WantGone  Desired = "gone"
+)
+
+// A Clone is one record of the registry: a running copy of a template
+// version, or what is left of one. A *Clone obtained from a View or a Registry
+// is shared and must not be changed.
+type Clone struct {
+	ID          ID                    `json:"id"`
+	Incarnation uint64                `json:"incarnation"` // counts the lives of this ID, from 1
+	Revision    uint64                `json:"revision"`    // of the change that made this value
+	Instance    string                `json:"instance,omitempty"`
+	Past        []string              `json:"past,omitempty"` // instances of earlier lives, newest first
+	Provider    string                `json:"provider,omitempty"`
+	Template    string                `json:"template,omitempty"` // "shop@2026.11.21-1"
+	DeployTag   string                `json:"deploy_tag,omitempty"`
+	Owner       string                `json:"owner,omitempty"`
+	Labels      map[string]string     `json:"labels,omitempty"` // free metadata to filter by
+	Aliases     []string              `json:"aliases,omitempty"`
+	Params      map[string]string     `json:"params,omitempty"`
+	State       State                 `json:"state"`
+	Desired     Desired               `json:"desired"`
+	Reason      string                `json:"reason,omitempty"` // why State is what it is, for people
+	Services    map[string]*Service   `json:"services,omitempty"`
+	Hosts       map[Host][]netip.Addr `json:"hosts,omitempty"`
+	Records     []Record              `json:"records,omitempty"`
+	Forward     []Forward             `json:"forward,omitempty"`
+	TTL         Seconds               `json:"ttl"` // of the lease; 0 if a provider vouches for the clone
+	Created     time.Time             `json:"created"`
+	Changed     time.Time             `json:"changed"`
+	Ended       time.Time             `json:"ended,omitzero"`     // when it became lost, gone or failed
+	EndedBy     string                `json:"ended_by,omitempty"` // who ended it, for the 410 page
+}
+
+// A Service is something a clone serves under "service-id.zone".
+type Service struct {
+	Endpoints []netip.AddrPort `json:"endpoints"`
+	Protocol  Protocol         `json:"protocol"`
+	Default   bool             `json:"default,omitempty"` // also serves "id.zone"
+	Health    *Health          `json:"health,omitempty"`  // nil: endpoints are judged by traffic alone
+}
+
+// A Protocol is how the gateway speaks to the endpoints of a service.
+type Protocol string
+
+// The protocols a service can speak.
+const (
+	HTTP  Protocol = "http"
+	HTTPS Protocol = "https" // without verification of the certificate
+	H2C   Protocol = "h2c"   // HTTP/2 without TLS, as gRPC servers speak
+)
+
+// Health says how the gateway probes an endpoint.
+type Health struct {
+	Path     string  `json:"path"`
+	Interval Seconds `json:"interval"`
+	Timeout  Seconds `json:"timeout"`
+}
+
+// Seconds is a whole number of seconds, as the API writes durations.
+type Seconds uint32
+
+// Duration returns s as a time.Duration.
+func (s Seconds) Duration() time.Duration { return time.Duration(s) * time.Second }
+
+// A Record is an extra DNS record of a clone, in zone file presentation.
+type Record struct {
+	Name string  `json:"name"` // relative to the clone: "_sip._tcp" stands for "_sip._tcp.1234.zone"
+	Type string  `json:"type"` // "TXT", "SRV", …
+	TTL  Seconds `json:"ttl"`
+	Data string  `json:"data"`
+}
+
+// Forward sends the questions of one clone's resolver under Zone to Servers.
+type Forward struct {
+	Zone    Host             `json:"zone"`
+	Servers []netip.AddrPort `json:"servers"`
+}
+
+// DefaultService returns the name of the service behind "id.zone": the one
+// marked default, or the only one. It is "" if there is none.
+func (c *Clone) DefaultService() string {
+	for name, s := range c.Services {
+		if s.Default || len(c.Services) == 1 {
+			return name
+		}
+	}
+	return ""
+}
+
+// PublicLabels returns every first label that is this clone's: its ID and
+// aliases, alone and behind each service name, sorted.
+func (c *Clone) PublicLabels() []string {
+	var labels []string
+	for _, base := range append([]string{string(c.ID)}, c.Aliases...) {
+		labels = append(labels, base)
+		for service := range c.Services {
+			labels = append(labels, service+"-"+base)
+		}
+	}
+	slices.Sort(labels)
+	return slices.Compact(labels)
+}
+
+// clone returns a copy whose top level may be changed; what it points to is
+// shared and must be replaced, never changed.
+func (c *Clone) clone() *Clone {
+	d := *c
+	return &d
+}
+
+// tombstone returns what is kept of a clone that is gone: enough to say who
+// ended what when, and to fence late messages.
+func (c *Clone) tombstone() *Clone {
+	return &Clone{
+		ID: c.ID, Incarnation: c.Incarnation, Revision: c.Revision,
+		Instance: c.Instance, Past: c.Past, Provider: c.Provider,
+		Template: c.Template, DeployTag: c.DeployTag, Owner: c.Owner,
+		Labels: c.Labels, Aliases: c.Aliases, State: c.State,
+		Desired: c.Desired, Reason: c.Reason,
+		Created: c.Created, Changed: c.Changed, Ended: c.Ended, EndedBy: c.EndedBy,
+	}
+}
+
+// serviceNames returns the names of the services, sorted.
+func (c *Clone) serviceNames() []string {
+	return slices.Sorted(maps.Keys(c.Services))
+}

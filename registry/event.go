@@ -1,0 +1,54 @@
+package registry
+
+import "time"
+
+// An Event is one line of the audit log: who did what to which record. Events
+// have no gaps: each change of a record is one event, and the registry's
+// revision is the sequence number of the newest.
+type Event struct {
+	Seq         uint64    `json:"seq"`
+	Time        time.Time `json:"time"`
+	Type        string    `json:"type"` // "clone.registered", "template.promoted", …
+	Clone       ID        `json:"clone,omitempty"`
+	Incarnation uint64    `json:"incarnation,omitempty"`
+	State       State     `json:"state,omitempty"`
+	Template    string    `json:"template,omitempty"`
+	DeployTag   string    `json:"deploy_tag,omitempty"`
+	Token       string    `json:"token,omitempty"` // the token that was made or revoked
+	By          string    `json:"by,omitempty"`    // name and ID of the token that asked
+	From        string    `json:"from,omitempty"`  // address that asked
+	Message     string    `json:"message,omitempty"`
+}
+
+// The types of events.
+const (
+	EventCloneCreated      = "clone.created"      // an ID was allocated
+	EventCloneRegistered   = "clone.registered"   // a life began
+	EventCloneChanged      = "clone.changed"      // the living instance changed its registration
+	EventCloneState        = "clone.state"        // a provider moved its state
+	EventCloneLost         = "clone.lost"         // its lease ran out
+	EventCloneStopping     = "clone.stopping"     // it was asked to end
+	EventCloneGone         = "clone.gone"         // it has ended
+	EventTemplatePublished = "template.published" //
+	EventTemplatePromoted  = "template.promoted"  //
+	EventTemplateRevoked   = "template.revoked"   //
+	EventTokenCreated      = "token.created"      //
+	EventTokenRevoked      = "token.revoked"      //
+)
+
+// An Actor is who asks for a change, for the audit log and for the rules.
+type Actor struct {
+	Token *Token // nil: the daemon itself
+	From  string // remote address; empty for the daemon itself
+}
+
+// System is the daemon acting on its own.
+var System = Actor{}
+
+// Name returns the actor's name for people.
+func (a Actor) Name() string {
+	if a.Token == nil {
+		return "clonegate"
+	}
+	return a.Token.Name
+}
