@@ -62,7 +62,7 @@ func (c *changes) wait(ctx context.Context, after uint64) ([]Change, error) {
 	for {
 		c.mu.Lock()
 		switch {
-		case after+1 < c.first || after >= c.next+keptChanges:
+		case after+1 < c.first || after >= c.next:
 			c.mu.Unlock()
 			return nil, ErrLagged
 		case after+1 < c.next:
