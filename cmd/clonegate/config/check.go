@@ -1,0 +1,148 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/clonegate/clonegate/registry"
+)
+
+// check reports what every key alone may say but all together may not.
+func check(c *Config, d *decoder) {
+	d.checkZones(c)
+	d.checkListeners(c)
+	d.checkGateway(c)
+	d.checkFiles(c)
+	d.checkResolvers(c)
+	d.checkLeases(c)
+	if p := c.Providers.Process.Network; !p.Addr().Is4() || p.Bits() > 24 {
+		d.wrong("providers.process.network", "%s cannot be cut into IPv4 networks of /24", p)
+	}
+}
+
+// wrong reports a problem with the key at path, where its value was written.
+func (d *decoder) wrong(path, format string, args ...any) {
+	pl, ok := d.places[path]
+	if !ok {
+		pl = place{name: path}
+	}
+	p := pl.problem("%s: %s", path, fmt.Sprintf(format, args...))
+	d.problems = append(d.problems, p)
+}
+
+func (d *decoder) checkZones(c *Config) {
+	if c.Zone == "" {
+		d.wrong("zone", "is required: the domain under which clones have their names, as in test-envs.internal.example.com")
+		return
+	}
+	hosts := []string{string(c.Zone)}
+	for i, alias := range c.ZoneAliases {
+		if alias == "" {
+			d.wrong(fmt.Sprintf("zone_aliases[%d]", i), "is empty")
+			return
+		}
+		hosts = append(hosts, string(alias))
+		if _, err := registry.NewZones(hosts[0], hosts[1:]...); err != nil {
+			d.wrong(fmt.Sprintf("zone_aliases[%d]", i), "%v", err)
+			return
+		}
+	}
+}
+
+// checkListeners reports listeners that would take each other's port.
+func (d *decoder) checkListeners(c *Config) {
+	if !c.Gateway.Listen.On() {
+		d.wrong("gateway.listen", "cannot be off")
+	}
+	if !c.API.Listen.On() {
+		d.wrong("api.listen", "cannot be off")
+	}
+	type used struct {
+		path string
+		l    Listen
+	}
+	all := []used{
+		{"gateway.listen", c.Gateway.Listen},
+		{"gateway.redirect", c.Gateway.Redirect},
+		{"api.listen", c.API.Listen},
+		{"dns.listen", c.DNS.Listen},
+	}
+	for i, r := range c.DNS.Resolvers {
+		all = append(all, used{fmt.Sprintf("dns.resolvers[%d].listen", i), r.Listen})
+	}
+	for i, a := range all {
+		for _, b := range all[:i] {
+			if collide(a.l.AddrPort(), b.l.AddrPort()) {
+				d.wrong(a.path, "%s is taken by %s already", a.l, b.path)
+				break
+			}
+		}
+	}
+}
+
+// collide reports whether two listeners cannot be open at once.
+func collide(a, b netip.AddrPort) bool {
+	if !a.IsValid() || !b.IsValid() || a.Port() == 0 || a.Port() != b.Port() {
+		return false
+	}
+	return a.Addr() == b.Addr() || a.Addr().IsUnspecified() || b.Addr().IsUnspecified()
+}
+
+func (d *decoder) checkGateway(c *Config) {
+	for i, a := range c.Gateway.Addresses {
+		if a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" {
+			d.wrong(fmt.Sprintf("gateway.addresses[%d]", i), "%s cannot be given to clients as the gateway's address", a)
+		}
+	}
+	if c.Gateway.Drain < 0 || c.Gateway.Drain > time.Hour {
+		d.wrong("gateway.drain", "%s is not between 0s and 1h", c.Gateway.Drain)
+	}
+}
+
+func (d *decoder) checkFiles(c *Config) {
+	for i, f := range c.Certificates.Files {
+		if f.Cert == "" || f.Key == "" {
+			d.wrong(fmt.Sprintf("certificates.files[%d]", i), "want both cert and key")
+		}
+	}
+}
+
+// worldView is the resolver view that belongs to no clone.
+const worldView = "world"
+
+func (d *decoder) checkResolvers(c *Config) {
+	for i, r := range c.DNS.Resolvers {
+		path := fmt.Sprintf("dns.resolvers[%d]", i)
+		if !r.Listen.On() {
+			d.wrong(path, "want listen, the address and port of this resolver")
+		}
+		if (r.Clone == "") == (r.View == "") {
+			d.wrong(path, "want either clone, the ID of one, or view: world")
+		}
+		if r.View != "" && r.View != worldView {
+			d.wrong(path+".view", "%q is not known; the only view is world", r.View)
+		}
+		for j, up := range r.Upstreams {
+			if up.Port() == 0 || up.Addr().IsUnspecified() || up.Addr().IsMulticast() {
+				d.wrong(fmt.Sprintf("%s.upstreams[%d]", path, j), "%s is no server that can be asked", up)
+			}
+		}
+	}
+}
+
+func (d *decoder) checkLeases(c *Config) {
+	l := c.Leases
+	for _, k := range []struct {
+		path string
+		d    time.Duration
+	}{{"leases.ttl", l.TTL}, {"leases.renew_every", l.RenewEvery}, {"leases.sweep", l.Sweep}} {
+		if k.d < time.Second || k.d > 24*time.Hour || k.d%time.Second != 0 {
+			d.wrong(k.path, "%s is not a whole number of seconds between 1s and 24h", k.d)
+			return
+		}
+	}
+	if l.RenewEvery*2 > l.TTL {
+		d.wrong("leases.renew_every", "%s is more than half of leases.ttl (%s): one lost renewal would end a lease", l.RenewEvery, l.TTL)
+	}
+}

@@ -1,0 +1,103 @@
+// Package config reads the daemon's one configuration file.
+//
+// Every key is described, with its default and unit, in reference.yaml, which
+// is also where the defaults come from. Values are taken from that file, then
+// from the operator's file, then from CLONEGATE_* environment variables, then
+// from --set flags; whatever is wrong is reported with its place, all at once.
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/clonegate/clonegate/registry"
+)
+
+// Config is what an operator can say about a gateway. See reference.yaml for
+// the meaning of every key.
+type Config struct {
+	Zone         registry.Host   `yaml:"zone"`
+	ZoneAliases  []registry.Host `yaml:"zone_aliases"`
+	Data         string          `yaml:"data"`
+	Gateway      Gateway         `yaml:"gateway"`
+	API          API             `yaml:"api"`
+	Certificates Certificates    `yaml:"certificates"`
+	DNS          DNS             `yaml:"dns"`
+	Endpoints    Endpoints       `yaml:"endpoints"`
+	Leases       Leases          `yaml:"leases"`
+	Providers    Providers       `yaml:"providers"`
+	Log          Log             `yaml:"log"`
+}
+
+// Gateway is what carries the traffic of clones.
+type Gateway struct {
+	Listen       Listen         `yaml:"listen"`
+	Redirect     Listen         `yaml:"redirect"`
+	PublicPort   uint16         `yaml:"public_port"` // 0: the port of Listen
+	Addresses    []netip.Addr   `yaml:"addresses"`   // empty: derived from Listen
+	TrustedPeers []netip.Prefix `yaml:"trusted_peers"`
+	AccessLog    bool           `yaml:"access_log"`
+	Drain        time.Duration  `yaml:"drain"`
+}
+
+// API is where startup scripts, pipelines and the command line call.
+type API struct {
+	Listen Listen          `yaml:"listen"`
+	Hosts  []registry.Host `yaml:"hosts"`
+}
+
+// Certificates says where certificates come from.
+type Certificates struct {
+	Files []CertificateFile `yaml:"files"` // empty: the internal CA
+}
+
+// A CertificateFile is a certificate chain and its key, both PEM.
+type CertificateFile struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// DNS is the names of clones as the world and as clones see them.
+type DNS struct {
+	Listen      Listen          `yaml:"listen"`
+	Nameservers []registry.Host `yaml:"nameservers"`
+	Resolvers   []Resolver      `yaml:"resolvers"`
+}
+
+// A Resolver answers the questions of the hosts inside one clone, or of
+// everybody who wants the names of all clones.
+type Resolver struct {
+	Listen    Listen           `yaml:"listen"`
+	Clone     registry.ID      `yaml:"clone"`
+	View      string           `yaml:"view"`
+	Upstreams []netip.AddrPort `yaml:"upstreams"`
+}
+
+// Endpoints says where clones may be.
+type Endpoints struct {
+	Allow []netip.Prefix `yaml:"allow"` // empty: the private networks
+}
+
+// Leases says how long a registration lives without a word.
+type Leases struct {
+	TTL        time.Duration `yaml:"ttl"`
+	RenewEvery time.Duration `yaml:"renew_every"`
+	Sweep      time.Duration `yaml:"sweep"`
+}
+
+// Providers is what makes clones.
+type Providers struct {
+	Process Process `yaml:"process"`
+}
+
+// Process is the provider that runs clones as processes of this machine.
+type Process struct {
+	Network netip.Prefix `yaml:"network"`
+}
+
+// Log is what the daemon says about itself, on its standard error.
+type Log struct {
+	Level  slog.Level `yaml:"level"`
+	Format LogFormat  `yaml:"format"`
+}
