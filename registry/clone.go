@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A State is where a clone stands in its life. See DESIGN in docs/api.md for
-// the moves between them.
+// A State is where a clone stands in its life. docs/api.md shows the moves
+// between them.
 type State string
 
 // The states of a clone.
@@ -32,9 +32,10 @@ var States = []State{
 	Resuming, Stopping, Gone, Failed, Lost,
 }
 
-// Routable reports whether requests may be sent to a clone in this state.
+// Routable reports whether requests may be sent to a clone in this state. One
+// that is starting keeps its visitors on a waiting page.
 func (s State) Routable() bool {
-	return s == Starting || s == Ready || s == Degraded
+	return s == Ready || s == Degraded
 }
 
 // Named reports whether DNS answers for a clone in this state. A clone that

@@ -91,7 +91,7 @@ func (v *View) Lookup(sub string) (t Target, ok bool) {
 
 func (v *View) lookupNested(service, base string) (Target, bool) {
 	id, owned := v.labels.get(base)
-	if !owned {
+	if !owned || service == "" {
 		return Target{}, false
 	}
 	c, known := v.clones.get(string(id))
