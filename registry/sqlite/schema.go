@@ -1,0 +1,100 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+
+	"github.com/pressly/goose/v3"
+)
+
+//go:embed schema/*.sql
+var schemaFiles embed.FS
+
+// applicationID marks our files; the first migration writes it.
+const applicationID = 0x636c6774
+
+// schemaTable is where goose notes which migrations were applied. The name
+// leaves room for other rooms' tables, and their migrations, in the same file.
+const schemaTable = "registry_schema"
+
+// migrations returns goose over our schema and the newest version of it.
+func migrations(db *sql.DB) (p *goose.Provider, newest int64, err error) {
+	files, err := fs.Sub(schemaFiles, "schema")
+	if err != nil {
+		return nil, 0, err
+	}
+	p, err = goose.NewProvider(goose.DialectSQLite3, db, files,
+		goose.WithTableName(schemaTable), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return nil, 0, err
+	}
+	sources := p.ListSources()
+	return p, sources[len(sources)-1].Version, nil
+}
+
+// migrate brings the schema up to date, each version in a transaction of its own.
+func (s *Store) migrate(ctx context.Context) error {
+	p, _, err := migrations(s.write)
+	if err != nil {
+		return s.fail("open", err)
+	}
+	_, err = p.Up(ctx)
+	return s.fail("update the schema of", err)
+}
+
+// inspect refuses a file that this program should not touch, reading only.
+func (s *Store) inspect(ctx context.Context) error {
+	db := openPool(s.path, inspector)
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+
+	var tables, application int64
+	err := db.QueryRowContext(ctx, `
+		SELECT (SELECT count(*) FROM sqlite_schema), application_id FROM pragma_application_id`).
+		Scan(&tables, &application)
+	if err != nil {
+		return s.fail("open", err)
+	}
+	if tables == 0 {
+		return nil // the first start was cut short
+	}
+	if application != applicationID {
+		return fmt.Errorf("registry %s: is a database of another program; choose another file", s.path)
+	}
+	if err := s.checkVersion(ctx, db); err != nil {
+		return err
+	}
+	return s.quickCheck(ctx, db)
+}
+
+func (s *Store) checkVersion(ctx context.Context, db *sql.DB) error {
+	_, newest, err := migrations(db)
+	if err != nil {
+		return s.fail("open", err)
+	}
+	var version int64
+	err = db.QueryRowContext(ctx, `SELECT max(version_id) FROM `+schemaTable).Scan(&version)
+	if err != nil {
+		return s.fail("read the schema version of", err)
+	}
+	if version > newest {
+		return fmt.Errorf("registry %s: has schema version %d, and this clonegate knows versions up to %d; "+
+			"run the newer clonegate that wrote it, or restore a backup from before the update", s.path, version, newest)
+	}
+	return nil
+}
+
+// quickCheck finds pages that contradict one another. It reads the whole file.
+func (s *Store) quickCheck(ctx context.Context, db *sql.DB) error {
+	var finding string
+	if err := db.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&finding); err != nil {
+		return s.fail("check", err)
+	}
+	if finding != "ok" {
+		return s.fail("check", damage(finding))
+	}
+	return nil
+}
