@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -93,7 +92,7 @@ type Clone struct {
 
 // A Service is something a clone serves under "service-id.zone".
 type Service struct {
-	Endpoints []netip.AddrPort `json:"endpoints"`
+	Endpoints []netip.AddrPort `json:"endpoints,omitempty"`
 	Protocol  Protocol         `json:"protocol"`
 	Default   bool             `json:"default,omitempty"` // also serves "id.zone"
 	Health    *Health          `json:"health,omitempty"`  // nil: endpoints are judged by traffic alone
@@ -169,19 +168,22 @@ func (c *Clone) clone() *Clone {
 }
 
 // tombstone returns what is kept of a clone that is gone: enough to say who
-// ended what when, and to fence late messages.
+// ended what when, under each of its names, and to fence late messages.
 func (c *Clone) tombstone() *Clone {
+	var services map[string]*Service
+	if len(c.Services) > 0 {
+		services = make(map[string]*Service, len(c.Services))
+		for name, s := range c.Services {
+			services[name] = &Service{Protocol: s.Protocol, Default: s.Default}
+		}
+	}
 	return &Clone{
-		ID: c.ID, Incarnation: c.Incarnation, Revision: c.Revision,
+		Services: services,
+		ID:       c.ID, Incarnation: c.Incarnation, Revision: c.Revision,
 		Instance: c.Instance, Past: c.Past, Provider: c.Provider,
 		Template: c.Template, DeployTag: c.DeployTag, Owner: c.Owner,
 		Labels: c.Labels, Aliases: c.Aliases, State: c.State,
 		Desired: c.Desired, Reason: c.Reason,
 		Created: c.Created, Changed: c.Changed, Ended: c.Ended, EndedBy: c.EndedBy,
 	}
-}
-
-// serviceNames returns the names of the services, sorted.
-func (c *Clone) serviceNames() []string {
-	return slices.Sorted(maps.Keys(c.Services))
 }
