@@ -1,0 +1,178 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+const (
+	// maxDepth bounds how deep a body may nest; ours nest four deep, a
+	// template's manifest a little more.
+	maxDepth = 64
+	// maxFaults bounds how many faults of one body are told.
+	maxFaults = 16
+)
+
+// checkJSON refuses what encoding/json would take without a word: keys that
+// stand twice (the last would win), unknown keys, keys in another case, text
+// that is not UTF-8, and what follows the document. schema says which keys are
+// known; types and required keys are not looked at.
+func checkJSON(body []byte, schema *huma.Schema, schemas huma.Registry) *Problem {
+	if !utf8.Valid(body) {
+		return badJSON("the body is not UTF-8")
+	}
+	var whole json.RawMessage
+	if err := json.Unmarshal(body, &whole); err != nil {
+		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+			return badJSON("the body is not JSON: %s, at byte %d of %d", syntax, syntax.Offset, len(body))
+		}
+		return badJSON("the body is not JSON: %s", err)
+	}
+	c := &checker{dec: json.NewDecoder(bytes.NewReader(body)), schemas: schemas}
+	c.dec.UseNumber()
+	if err := c.value(schema); err != nil && !errors.Is(err, errEnoughFaults) {
+		return badJSON("the body is not JSON: %s", err)
+	}
+	if len(c.faults) > 0 {
+		return invalid(c.faults...)
+	}
+	return nil
+}
+
+func badJSON(format string, args ...any) *Problem {
+	return Refusal(http.StatusBadRequest, "bad-json", format, args...)
+}
+
+var errEnoughFaults = errors.New("enough faults found")
+
+// A checker walks a document and its schema side by side.
+type checker struct {
+	dec     *json.Decoder
+	schemas huma.Registry
+	path    []string // "services", "www", "[0]": joined only to tell a fault
+	faults  []Fault
+}
+
+func (c *checker) fault(rule, format string, args ...any) error {
+	c.faults = append(c.faults, Fault{Location: c.location(), Rule: rule, Detail: fmt.Sprintf(format, args...)})
+	if len(c.faults) == maxFaults {
+		return errEnoughFaults
+	}
+	return nil
+}
+
+func (c *checker) location() string {
+	var b strings.Builder
+	b.WriteString("body")
+	for _, p := range c.path {
+		if !strings.HasPrefix(p, "[") {
+			b.WriteByte('.')
+		}
+		b.WriteString(p)
+	}
+	return b.String()
+}
+
+// value reads one value. schema is nil where anything goes.
+func (c *checker) value(schema *huma.Schema) error {
+	if len(c.path) > maxDepth {
+		c.path = c.path[:3]
+		c.fault("depth", "nests more than %d deep", maxDepth)
+		return errEnoughFaults
+	}
+	token, err := c.dec.Token()
+	if err != nil {
+		return err
+	}
+	for schema != nil && schema.Ref != "" {
+		schema = c.schemas.SchemaFromRef(schema.Ref)
+	}
+	switch token {
+	case json.Delim('{'):
+		return c.object(schema)
+	case json.Delim('['):
+		return c.array(schema)
+	}
+	return nil
+}
+
+func (c *checker) object(schema *huma.Schema) error {
+	seen := map[string]bool{}
+	for c.dec.More() {
+		token, err := c.dec.Token()
+		if err != nil {
+			return err
+		}
+		key, _ := token.(string)
+		c.path = append(c.path, clip(key))
+		if seen[key] {
+			if err := c.fault("duplicate-key", "key %q stands twice in one object; only one of them could be obeyed", clip(key)); err != nil {
+				return err
+			}
+		}
+		seen[key] = true
+		member, known := member(schema, key)
+		if !known {
+			if err := c.fault("unknown-key", "key %q is not known here%s", clip(key), suggest(key, slices.Collect(maps.Keys(schema.Properties)))); err != nil {
+				return err
+			}
+		}
+		if err := c.value(member); err != nil {
+			return err
+		}
+		c.path = c.path[:len(c.path)-1]
+	}
+	_, err := c.dec.Token()
+	return err
+}
+
+// member returns the schema of one key of an object, nil where anything goes.
+func member(schema *huma.Schema, key string) (s *huma.Schema, known bool) {
+	if schema == nil {
+		return nil, true
+	}
+	if s, ok := schema.Properties[key]; ok {
+		return s, true
+	}
+	switch more := schema.AdditionalProperties.(type) {
+	case *huma.Schema:
+		return more, true
+	case bool:
+		return nil, more
+	}
+	return nil, true
+}
+
+func (c *checker) array(schema *huma.Schema) error {
+	var items *huma.Schema
+	if schema != nil {
+		items = schema.Items
+	}
+	for i := 0; c.dec.More(); i++ {
+		c.path = append(c.path, "["+strconv.Itoa(i)+"]")
+		if err := c.value(items); err != nil {
+			return err
+		}
+		c.path = c.path[:len(c.path)-1]
+	}
+	_, err := c.dec.Token()
+	return err
+}
+
+// clip shortens hostile input before it is told back.
+func clip(s string) string {
+	if len(s) <= 80 {
+		return s
+	}
+	return strings.ToValidUTF8(s[:80], "") + "…"
+}
