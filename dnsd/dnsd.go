@@ -1,0 +1,234 @@
+// Package dnsd answers DNS for the clones of a zone: to the world as the
+// zone's authoritative server, and to the hosts inside a clone as their
+// resolver. Whoever asks, names come from the registry's view at that moment.
+//
+// It stores nothing but a cache of what upstream servers said, follows no
+// delegations itself, and validates no signatures. Package miekg/dns parses
+// records and messages here and is seen nowhere else.
+package dnsd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/clonegate/clonegate/registry"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
+)
+
+// A Directory knows the clones and their names. *registry.View is one.
+type Directory interface {
+	// Lookup finds what one label before the zone stands for.
+	Lookup(sub string) (registry.Target, bool)
+	// Clone returns a clone in whatever state it is. It is never changed.
+	Clone(id registry.ID) (*registry.Clone, bool)
+	// Revision counts changes; it is the zone's serial number.
+	Revision() uint64
+	// Zones returns the zones that names stand under, always the same ones.
+	Zones() *registry.Zones
+}
+
+// Config is what a Server needs. Directory and Gateway are required.
+type Config struct {
+	Directory Directory
+
+	// Gateway holds the addresses that public names point to.
+	Gateway []netip.Addr
+
+	// NameServers holds the addresses of "ns.<zone>", the zone's name server.
+	// Empty: the addresses the authoritative listeners are bound to, or, if
+	// they are bound to every address, those of the gateway.
+	NameServers []netip.Addr
+
+	// ResolvConf is the file that names the upstream servers of resolvers
+	// which have none of their own. Empty means /etc/resolv.conf.
+	ResolvConf string
+
+	Log     *slog.Logger          // nil discards
+	Metrics prometheus.Registerer // nil: none
+}
+
+// A Server answers questions on any number of listeners.
+type Server struct {
+	dir         Directory
+	zones       []*zone
+	gateway     []netip.Addr
+	nameServers []netip.Addr
+	resolvConf  *resolvConf
+	log         *slog.Logger
+	metrics     *metrics
+	timing      timing
+	now         func() time.Time
+
+	names   *lru.Cache[namesKey, *names] // what clones contribute, compiled
+	cache   *cache
+	flights singleflight.Group // identical questions to upstreams, joined
+	busy    busy               // questions waiting, by group of upstreams
+	health  health
+	waiting chan struct{}  // one token per question that waits for upstreams
+	tasks   sync.WaitGroup // goroutines of those questions
+	own     []netip.AddrPort
+}
+
+// maxWaiting bounds how many questions of all clients wait for upstreams at
+// once; maxWaitingPerGroup keeps one dead group of upstreams from using up all
+// of them.
+const (
+	maxWaiting         = 4000
+	maxWaitingPerGroup = 1000
+)
+
+// compiledClones bounds how many clones' names are kept ready; others are
+// compiled again when they are asked for.
+const compiledClones = 1024
+
+// timing is every duration that bounds waiting.
+type timing struct {
+	try   time.Duration // one question to one upstream, TCP included
+	hedge time.Duration // until the next upstream is asked as well
+	total time.Duration // until a question has failed
+	stale time.Duration // until an answer that has expired is served instead
+	idle  time.Duration // for one whole message on a TCP connection
+}
+
+// New returns a Server that serves nothing yet; see Run.
+func New(cfg Config) (*Server, error) {
+	if cfg.Directory == nil {
+		return nil, errors.New("dns server: Config.Directory is required")
+	}
+	gateway, err := plainAddrs(cfg.Gateway)
+	if err != nil {
+		return nil, fmt.Errorf("dns server: gateway address: %w", err)
+	}
+	if len(gateway) == 0 {
+		return nil, errors.New("dns server: Config.Gateway is empty; name the address that public names point to")
+	}
+	nameServers, err := plainAddrs(cfg.NameServers)
+	if err != nil {
+		return nil, fmt.Errorf("dns server: name server address: %w", err)
+	}
+	compiled, err := lru.New[namesKey, *names](compiledClones)
+	if err != nil {
+		return nil, fmt.Errorf("dns server: cache of compiled names: %w", err)
+	}
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("dns server: metrics: %w", err)
+	}
+	s := &Server{
+		dir:         cfg.Directory,
+		gateway:     gateway,
+		nameServers: nameServers,
+		resolvConf:  newResolvConf(cfg.ResolvConf),
+		log:         cfg.Log,
+		metrics:     m,
+		names:       compiled,
+		cache:       newCache(maxCacheEntries, maxCacheBytes),
+		waiting:     make(chan struct{}, maxWaiting),
+		now:         time.Now,
+		timing: timing{
+			try: 2 * time.Second, hedge: 200 * time.Millisecond, total: 5 * time.Second,
+			stale: 1800 * time.Millisecond, idle: 10 * time.Second,
+		},
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	for _, host := range cfg.Directory.Zones().Hosts() {
+		s.zones = append(s.zones, newZone(host))
+	}
+	return s, nil
+}
+
+// plainAddrs returns addresses in the form that records hold them.
+func plainAddrs(addrs []netip.Addr) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, a := range addrs {
+		if a = a.Unmap().WithZone(""); !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
+			return nil, fmt.Errorf("%v is not an address that a name can point to", a)
+		}
+		if !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+// Run answers on listeners until ctx ends, closes them, and returns once every
+// goroutine has ended: nil after cancellation, the cause otherwise. It may be
+// called once.
+func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
+	defer closeAll(listeners)
+	fronts := make([]*front, len(listeners))
+	for i, l := range listeners {
+		f, err := s.newFront(i, l)
+		if err != nil {
+			return fmt.Errorf("dns listener %d: %w", i+1, err)
+		}
+		fronts[i] = f
+	}
+	s.own = ownAddrs(fronts)
+	if len(s.nameServers) == 0 {
+		s.nameServers = s.defaultNameServers(fronts)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() { closeAll(listeners) })
+	defer stop()
+	for _, f := range fronts {
+		f.serve(ctx, g)
+	}
+	g.Go(func() error { <-ctx.Done(); return nil })
+	err := g.Wait()
+	s.tasks.Wait()
+	return err
+}
+
+func closeAll(closers []Listener) {
+	for _, l := range closers {
+		for _, c := range []io.Closer{l.UDP, l.TCP} {
+			if c != nil {
+				c.Close()
+			}
+		}
+	}
+}
+
+// defaultNameServers returns the concrete addresses at which the zone is
+// served, or the gateway's if there are none.
+func (s *Server) defaultNameServers(fronts []*front) []netip.Addr {
+	var out []netip.Addr
+	for _, f := range fronts {
+		a := f.addr.Addr()
+		if f.view == nil && !a.IsUnspecified() && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	if len(out) == 0 {
+		return s.gateway
+	}
+	return out
+}
+
+// wait takes a place for a question that has to wait for upstreams and runs fn
+// in a goroutine. It reports false, at once, if all places are taken.
+func (s *Server) wait(fn func()) bool {
+	select {
+	case s.waiting <- struct{}{}:
+	default:
+		return false
+	}
+	s.tasks.Go(func() {
+		defer func() { <-s.waiting }()
+		fn()
+	})
+	return true
+}

@@ -1,0 +1,90 @@
+package dnsd
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+)
+
+// A Listener is a pair of sockets at one address, over which questions arrive.
+type Listener struct {
+	UDP net.PacketConn // a *net.UDPConn
+	TCP net.Listener
+
+	// Resolver says how questions are resolved. Nil makes the listener
+	// authoritative: it answers for the zones and nothing else.
+	Resolver *Resolver
+}
+
+// freePortTries bounds how often a port that is free for TCP is looked for
+// before one is free for UDP as well.
+const freePortTries = 20
+
+// Listen opens a UDP and a TCP socket at one "address:port". Port 0 takes a
+// port that is free for both.
+func Listen(addr string) (net.PacketConn, net.Listener, error) {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, nil, fmt.Errorf("dns listener %q: %w; write address:port, as in 127.0.0.1:8053", addr, err)
+	}
+	for tries := 1; ; tries++ {
+		tcp, err := net.Listen("tcp", addr)
+		if err != nil {
+			return nil, nil, fmt.Errorf("dns listener: %w", err)
+		}
+		udp, err := net.ListenPacket("udp", tcp.Addr().String())
+		if err == nil {
+			return udp, tcp, nil
+		}
+		tcp.Close()
+		if port != "0" || tries == freePortTries {
+			return nil, nil, fmt.Errorf("dns listener: %w", err)
+		}
+	}
+}
+
+// check returns the address of both sockets.
+func (l Listener) check() (*net.UDPConn, netip.AddrPort, error) {
+	if l.UDP == nil || l.TCP == nil {
+		return nil, netip.AddrPort{}, errors.New("needs a UDP and a TCP socket; see Listen")
+	}
+	udp, ok := l.UDP.(*net.UDPConn)
+	if !ok {
+		return nil, netip.AddrPort{}, fmt.Errorf("%T is not a UDP socket", l.UDP)
+	}
+	addr := udp.LocalAddr().(*net.UDPAddr).AddrPort()
+	return udp, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), nil
+}
+
+// ownAddrs returns every address at which this process itself answers.
+func ownAddrs(fronts []*front) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, f := range fronts {
+		out = append(out, f.addr)
+		if !f.addr.Addr().IsUnspecified() {
+			continue
+		}
+		local, err := net.InterfaceAddrs()
+		if err != nil {
+			continue
+		}
+		for _, a := range local {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				out = append(out, netip.AddrPortFrom(p.Addr(), f.addr.Port()))
+			}
+		}
+	}
+	return out
+}
+
+// isOwn reports whether a question sent to server would come back to us.
+func (s *Server) isOwn(server netip.AddrPort) bool {
+	addr := server.Addr().Unmap().WithZone("")
+	for _, own := range s.own {
+		if own.Port() == server.Port() && (own.Addr() == addr || own.Addr().IsUnspecified() && addr.IsLoopback()) {
+			return true
+		}
+	}
+	return false
+}

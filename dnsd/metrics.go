@@ -1,0 +1,61 @@
+package dnsd
+
+import (
+	"errors"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are counters whose labels take a handful of values each.
+type metrics struct {
+	queries          *prometheus.CounterVec // by listener_kind and rcode
+	drops            *prometheus.CounterVec // by reason
+	cacheHits        prometheus.Counter
+	cacheMisses      prometheus.Counter
+	upstreamSeconds  prometheus.Histogram
+	upstreamFailures prometheus.Counter
+	upstreamIgnored  prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	m := &metrics{
+		queries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "clonegate_dns_queries_total", Help: "DNS queries answered, by kind of listener and response code.",
+		}, []string{"listener_kind", "rcode"}),
+		drops: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "clonegate_dns_dropped_total", Help: "DNS packets, questions and connections not served, by reason.",
+		}, []string{"reason"}),
+		cacheHits:        counter("clonegate_dns_cache_hits_total", "Forwarded questions answered from the cache."),
+		cacheMisses:      counter("clonegate_dns_cache_misses_total", "Forwarded questions that had to wait for upstream servers."),
+		upstreamFailures: counter("clonegate_dns_upstream_failures_total", "Questions an upstream server did not answer."),
+		upstreamIgnored:  counter("clonegate_dns_upstream_ignored_total", "Messages from upstream servers that were no reply to what was asked."),
+		upstreamSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "clonegate_dns_upstream_seconds", Help: "Time one upstream server took for one question.",
+			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2},
+		}),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	return m, errors.Join(
+		reg.Register(m.queries), reg.Register(m.drops), reg.Register(m.cacheHits), reg.Register(m.cacheMisses),
+		reg.Register(m.upstreamSeconds), reg.Register(m.upstreamFailures), reg.Register(m.upstreamIgnored),
+	)
+}
+
+func (m *metrics) dropped(reason string) { m.drops.WithLabelValues(reason).Inc() }
+
+// rcodeName names an rcode, "OTHER" if it has no name: upstreams may send any.
+func rcodeName(rcode int) string {
+	if rcode == dns.RcodeBadVers { // the same number is BADSIG elsewhere
+		return "BADVERS"
+	}
+	if name, ok := dns.RcodeToString[rcode]; ok {
+		return name
+	}
+	return "OTHER"
+}

@@ -1,0 +1,183 @@
+package dnsd
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/clonegate/clonegate/registry"
+	"github.com/miekg/dns"
+)
+
+// A Resolver says how questions that arrive at one listener are resolved.
+// Clones share host names and addresses, so it is the listener that decides
+// whose names are meant, never the address a question comes from.
+type Resolver struct {
+	// Clone is the clone whose hosts are known by their short names. It need
+	// not exist yet. Empty: no clone's; zone and upstreams answer.
+	Clone registry.ID
+
+	// Upstreams answer what is not known here. Empty: the name servers in
+	// Config.ResolvConf.
+	Upstreams []netip.AddrPort
+
+	// Clients lists the networks that may ask. Empty means loopback,
+	// link-local and private networks.
+	Clients []netip.Prefix
+}
+
+// defaultClients are the networks that may use a resolver unless others are named.
+var defaultClients = append([]netip.Prefix{
+	netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("::1/128"),
+	netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("fe80::/10"),
+}, registry.PrivateNetworks...)
+
+// A view is the world as the clients of one resolver see it.
+type view struct {
+	*Server
+	id      int // of the listener; part of every cache key
+	clone   registry.ID
+	own     group // upstreams of the listener itself; empty: those in the resolv.conf
+	clients []netip.Prefix
+}
+
+func (s *Server) newView(id int, r *Resolver) (*view, error) {
+	if r.Clone != "" {
+		if _, err := registry.ParseID(string(r.Clone)); err != nil {
+			return nil, err
+		}
+	}
+	for _, u := range r.Upstreams {
+		if !u.IsValid() || u.Port() == 0 || u.Addr().IsUnspecified() || u.Addr().IsMulticast() {
+			return nil, fmt.Errorf("upstream %v is not the address and port of a server", u)
+		}
+	}
+	clients := r.Clients
+	if len(clients) == 0 {
+		clients = defaultClients
+	}
+	return &view{Server: s, id: id, clone: r.Clone, own: newGroup(r.Upstreams), clients: clients}, nil
+}
+
+// admits reports whether a client may ask.
+func (v *view) admits(client netip.Addr) bool {
+	client = client.Unmap().WithZone("")
+	return slices.ContainsFunc(v.clients, func(p netip.Prefix) bool { return p.Contains(client) })
+}
+
+// answer answers q from the first that knows:
+//
+//  1. the clone's own hosts, records and addresses
+//  2. the zones, as everybody sees them
+//  3. what upstreams said not long ago
+//  4. upstreams: those of the clone's longest forward rule, else the listener's
+//
+// and does so again for every name that a CNAME leads to.
+func (v *view) answer(q *query, ask asker) *result {
+	n := v.ownNames()
+	return follow(q.question, func(q2 question) *result {
+		if r := v.answerOwn(q2, n); r != nil {
+			return r
+		}
+		if r := v.answerZone(q2); r != nil {
+			return r
+		}
+		if q2.qtype == dns.TypeANY {
+			return &result{answer: []dns.RR{minimalAny(q2.asked)}, from: "any"}
+		}
+		g := v.groupFor(q2.name, n)
+		if r := v.cached(q2, g); r != nil {
+			return r
+		}
+		if !q.rd {
+			return refused(dns.ExtendedErrorCodeNotAuthoritative, "recursion was not asked for, and the answer is not known here")
+		}
+		return ask(q2, g)
+	})
+}
+
+// An asker asks upstreams.
+type asker func(question, group) *result
+
+// later is the asker of those who cannot wait.
+func later(question, group) *result { return &result{wait: true} }
+
+// ownNames returns the names of the view's clone, nil if there is none.
+func (v *view) ownNames() *names {
+	if v.clone == "" {
+		return nil
+	}
+	c, ok := v.dir.Clone(v.clone)
+	if !ok {
+		return nil
+	}
+	return v.namesOf(c, v.zones[0])
+}
+
+// answerOwn answers what the clone knows about itself, in this order: names
+// it has outside of the zone, such as "db" or "db.shop.example.com", the
+// addresses of its hosts, and hosts and records beneath its public names. nil
+// means that it does not know.
+//
+// Its hosts are facts to the clone itself: they answer here whatever the
+// clone's state is, even when the world no longer sees them.
+func (v *view) answerOwn(q question, n *names) *result {
+	if n == nil {
+		return nil
+	}
+	z, sub, inZone := v.split(q.name)
+	var r *result
+	switch {
+	case inZone:
+		if len(sub) < 2 || !isBase(n.clone, sub[len(sub)-1]) {
+			return nil
+		}
+		at := v.namesOf(n.clone, z).nodes[join(sub[:len(sub)-1])]
+		if at == nil || !at.local || at.gateway {
+			return nil
+		}
+		r = v.answerNode(q, at, v.soa(z))
+	default:
+		at := n.short(q.name)
+		if at == nil {
+			return nil
+		}
+		// The name is its own zone here: nothing above it is ours.
+		r = v.answerNode(q, at, newSOA(q.asked))
+	}
+	r.from = "clone"
+	return r
+}
+
+// short returns what stands at a name outside of the zone, nil if the clone
+// has no such name. Wildcards and the names above a host's are left to
+// upstreams: a clone must not hide the rest of a domain.
+func (n *names) short(name string) *node {
+	if name == "." {
+		return nil
+	}
+	if at := n.nodes[name[:len(name)-1]]; at != nil && at.local && name[0] != '*' {
+		return &node{rrs: at.rrs}
+	}
+	if host := n.reverse[name]; host != "" {
+		return &node{rrs: []dns.RR{&dns.PTR{Hdr: header(name, dns.TypePTR, ownTTL), Ptr: host}}}
+	}
+	return nil
+}
+
+// groupFor returns the upstreams for a name.
+func (v *view) groupFor(name string, n *names) group {
+	if n != nil {
+		for _, f := range n.forward {
+			if dns.IsSubDomain(f.zone, name) {
+				return f.group
+			}
+		}
+	}
+	if len(v.own.servers) > 0 {
+		return v.own
+	}
+	return v.resolvConf.group(v.now())
+}

@@ -1,0 +1,132 @@
+package dnsd
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Bounds of TCP, per listener.
+const (
+	maxConns          = 256
+	maxConnsPerSource = 16
+	maxPipelined      = 100 // questions of one connection that wait for upstreams
+)
+
+// serveTCP accepts connections until the listener closes, and returns when
+// the last of them has ended.
+func (f *front) serveTCP(ctx context.Context) error {
+	var open sync.WaitGroup
+	defer open.Wait()
+	sources := &busy{}
+	for {
+		conn, err := f.tcp.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("dns listener %v: %w", f.addr, err)
+			}
+			f.metrics.dropped("accept")
+			time.Sleep(readPause)
+			continue
+		}
+		client := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+		leave, ok := enterConn(sources, client.Addr())
+		if !ok {
+			f.metrics.dropped("tcp_connections")
+			conn.Close()
+			continue
+		}
+		open.Go(func() {
+			defer leave()
+			f.serveConn(ctx, conn, client)
+		})
+	}
+}
+
+// enterConn takes a place for a connection, among all and among those of its
+// source: an IPv4 address or an IPv6 /64.
+func enterConn(sources *busy, client netip.Addr) (leave func(), ok bool) {
+	source := client.Unmap()
+	bits := source.BitLen()
+	if source.Is6() {
+		bits = 64
+	}
+	prefix, _ := source.WithZone("").Prefix(bits)
+	const all = "all"
+	if !sources.enter(all, maxConns) {
+		return nil, false
+	}
+	if !sources.enter(prefix.String(), maxConnsPerSource) {
+		sources.leave(all)
+		return nil, false
+	}
+	return func() { sources.leave(prefix.String()); sources.leave(all) }, true
+}
+
+// serveConn answers questions as they come, in the order in which answers are
+// ready (RFC 7766 §6.2.1.1). Each message must arrive within the idle time,
+// and each reply be taken within it.
+func (f *front) serveConn(ctx context.Context, conn net.Conn, client netip.AddrPort) {
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	w := &tcpWriter{conn: conn, timeout: f.timing.idle}
+	places := make(chan struct{}, maxPipelined)
+	var jobs sync.WaitGroup
+	defer jobs.Wait()
+	var buf bytes.Buffer
+	for {
+		conn.SetReadDeadline(time.Now().Add(f.timing.idle))
+		if err := readMessage(conn, &buf); err != nil {
+			return
+		}
+		reply, waiting := f.take(buf.Bytes(), client, true)
+		if waiting == nil {
+			if reply == nil || w.write(reply) != nil {
+				return
+			}
+			continue
+		}
+		places <- struct{}{}
+		jobs.Add(1)
+		placed := f.wait(func() {
+			defer func() { <-places; jobs.Done() }()
+			if reply := waiting.finish(ctx); reply != nil {
+				w.write(reply)
+			}
+		})
+		if !placed {
+			<-places
+			jobs.Done()
+			if w.write(waiting.refuse()) != nil {
+				return
+			}
+		}
+	}
+}
+
+// A tcpWriter writes whole messages, one after the other.
+type tcpWriter struct {
+	mu      sync.Mutex
+	conn    net.Conn
+	timeout time.Duration
+}
+
+func (w *tcpWriter) write(reply []byte) error {
+	message := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(reply)), uint16(len(reply)))
+	message = append(message, reply...)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conn.SetWriteDeadline(time.Now().Add(w.timeout))
+	_, err := w.conn.Write(message)
+	return err
+}
