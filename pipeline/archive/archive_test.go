@@ -104,7 +104,7 @@ var shop = map[string]string{
 
 func TestRoundTrip(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "dest")
-	must(t, archive.Extract(t.Context(), bytes.NewReader(pack(t, tree(t, shop))), dest, archive.Limits{}))
+	must(t, archive.Extract(t.Context(), bytes.NewReader(pack(t, tree(t, shop))), dest, archive.Limits{}, nil))
 	if diff := cmp.Diff(shop, list(t, dest)); diff != "" {
 		t.Errorf("unpacked (-want +got):\n%s", diff)
 	}
@@ -237,7 +237,7 @@ func TestExtractRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			parent := t.TempDir()
-			err := archive.Extract(t.Context(), bytes.NewReader(tt.data), filepath.Join(parent, "dest"), archive.Limits{Entries: 10, Bytes: 5000})
+			err := archive.Extract(t.Context(), bytes.NewReader(tt.data), filepath.Join(parent, "dest"), archive.Limits{Entries: 10, Bytes: 5000}, nil)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got error %v, want %q", err, tt.want)
 			}
@@ -310,12 +310,12 @@ func TestExtractTakes(t *testing.T) {
 		&tar.Header{Typeflag: tar.TypeSymlink, Name: "sub/l", Linkname: "x"},
 	)
 	dest := filepath.Join(t.TempDir(), "dest")
-	must(t, archive.Extract(t.Context(), bytes.NewReader(data), dest, archive.Limits{}))
+	must(t, archive.Extract(t.Context(), bytes.NewReader(data), dest, archive.Limits{}, nil))
 	want := map[string]string{"sub/x*": "", "sub/l": "->x"}
 	if diff := cmp.Diff(want, list(t, dest)); diff != "" {
 		t.Errorf("unpacked (-want +got):\n%s", diff)
 	}
-	if err := archive.Extract(t.Context(), bytes.NewReader(data), dest, archive.Limits{}); !errors.Is(err, fs.ErrExist) {
+	if err := archive.Extract(t.Context(), bytes.NewReader(data), dest, archive.Limits{}, nil); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("over an existing directory: got %v, want fs.ErrExist", err)
 	}
 }
@@ -324,7 +324,7 @@ func TestExtractStopsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	parent := t.TempDir()
-	err := archive.Extract(ctx, bytes.NewReader(pack(t, tree(t, shop))), filepath.Join(parent, "dest"), archive.Limits{})
+	err := archive.Extract(ctx, bytes.NewReader(pack(t, tree(t, shop))), filepath.Join(parent, "dest"), archive.Limits{}, nil)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
@@ -340,7 +340,7 @@ func TestExtractOnAFullDisk(t *testing.T) {
 	}
 	t.Cleanup(func() { must(t, syscall.Unmount(small, 0)) })
 	data := stream(t, &tar.Header{Typeflag: tar.TypeReg, Name: "a", Size: 1 << 20})
-	err := archive.Extract(t.Context(), bytes.NewReader(data), filepath.Join(small, "dest"), archive.Limits{})
+	err := archive.Extract(t.Context(), bytes.NewReader(data), filepath.Join(small, "dest"), archive.Limits{}, nil)
 	if !errors.Is(err, registry.ErrFull) || !strings.Contains(err.Error(), `unpack "a"`) || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("got %v, want registry.ErrFull that names the entry", err)
 	}
@@ -374,7 +374,7 @@ func FuzzExtract(f *testing.F) {
 		parent := t.TempDir()
 		dest := filepath.Join(parent, "dest")
 		limits := archive.Limits{Entries: 50, Bytes: 1 << 20}
-		if err := archive.Extract(t.Context(), bytes.NewReader(data), dest, limits); err != nil {
+		if err := archive.Extract(t.Context(), bytes.NewReader(data), dest, limits, nil); err != nil {
 			if left := list(t, parent); len(left) > 0 {
 				t.Fatalf("refused (%v), but something was left: %v", err, left)
 			}

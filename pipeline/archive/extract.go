@@ -20,8 +20,9 @@ import (
 // yet and appears only when everything has been unpacked; if anything is
 // refused, nothing is. Its parent must exist. Extract reads no further than
 // the archive's end, and does not sync: after a power cut the content may be
-// incomplete.
-func Extract(ctx context.Context, r io.Reader, dest string, l Limits) error {
+// incomplete. last, unless nil, is asked before dest appears and may still
+// refuse.
+func Extract(ctx context.Context, r io.Reader, dest string, l Limits, last func() error) error {
 	if _, err := os.Lstat(dest); err == nil {
 		return fmt.Errorf("unpack to %s: %w", dest, fs.ErrExist)
 	}
@@ -32,6 +33,11 @@ func Extract(ctx context.Context, r io.Reader, dest string, l Limits) error {
 	defer os.RemoveAll(aside) // nothing is left of it after the rename
 	if err := extractInto(ctx, r, aside, l); err != nil {
 		return durable.Full(err)
+	}
+	if last != nil {
+		if err := last(); err != nil {
+			return err
+		}
 	}
 	if err := os.Chmod(aside, 0o755); err != nil {
 		return fmt.Errorf("unpack to %s: %w", dest, err)

@@ -1,0 +1,204 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	specs "github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/clonegate/clonegate/pipeline/archive"
+	"github.com/clonegate/clonegate/pipeline/durable"
+	"github.com/clonegate/clonegate/pipeline/manifest"
+	"github.com/clonegate/clonegate/registry"
+)
+
+// Import stores the template whose directory the tar stream r holds, as
+// archive.Write makes it. The stream may be hostile. Equal directories get
+// equal digests, whichever program packed them.
+func (s *Store) Import(ctx context.Context, r io.Reader) (*Artifact, error) {
+	aside, err := os.MkdirTemp(s.ingest(), "import-")
+	if err != nil {
+		return nil, fmt.Errorf("import template: %w", durable.Full(err))
+	}
+	defer os.RemoveAll(aside)
+	dir := filepath.Join(aside, "files")
+	if err := archive.Extract(ctx, r, dir, s.cfg.Limits, nil); err != nil {
+		return nil, fmt.Errorf("import template: %w", err)
+	}
+	return s.Pack(ctx, dir)
+}
+
+// Pack stores the template directory dir.
+func (s *Store) Pack(ctx context.Context, dir string) (*Artifact, error) {
+	m, err := Read(dir)
+	if err != nil {
+		return nil, err
+	}
+	layer, err := s.packLayer(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("template %s: %w", m.Name, err)
+	}
+	config, err := s.putBytes(ConfigType, m.JSON())
+	if err != nil {
+		return nil, fmt.Errorf("template %s: %w", m.Name, err)
+	}
+	data, err := json.Marshal(ocispec.Manifest{
+		Versioned:    specs.Versioned{SchemaVersion: 2},
+		MediaType:    ocispec.MediaTypeImageManifest,
+		ArtifactType: ArtifactType,
+		Config:       config,
+		Layers:       []ocispec.Descriptor{layer},
+	})
+	if err != nil {
+		return nil, err
+	}
+	d, err := s.putBytes(ocispec.MediaTypeImageManifest, data)
+	if err != nil {
+		return nil, fmt.Errorf("template %s: %w", m.Name, err)
+	}
+	d.ArtifactType = ArtifactType
+	d.Annotations = map[string]string{ocispec.AnnotationTitle: m.Name}
+	if err := s.addToIndex(d); err != nil {
+		return nil, fmt.Errorf("template %s: %w", m.Name, err)
+	}
+	return &Artifact{Digest: d.Digest.String(), Manifest: m, Size: layer.Size}, nil
+}
+
+// Read reads the manifest of the template directory dir and checks that the
+// files it speaks of are there.
+func Read(dir string) (*manifest.Manifest, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("template: %w", err)
+	}
+	defer root.Close()
+	f, err := root.Open(manifest.FileName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("template: %w: there is no %s at its root", registry.ErrInvalid, manifest.FileName)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("template: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, manifest.MaxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("template: %w", err)
+	}
+	m, err := manifest.Parse(manifest.FileName, data)
+	if err != nil {
+		return nil, err
+	}
+	return m, checkFiles(root, m)
+}
+
+// checkFiles returns registry.FieldErrors for what the manifest names and the
+// directory does not hold.
+func checkFiles(root *os.Root, m *manifest.Manifest) error {
+	var faults registry.FieldErrors
+	fault := func(field, detail string, args ...any) {
+		faults = append(faults, &registry.FieldError{Field: field, Rule: "template-files", Detail: fmt.Sprintf(detail, args...)})
+	}
+	program := func(field, name string) {
+		if !strings.Contains(name, "/") || filepath.IsAbs(name) {
+			return
+		}
+		if info, err := root.Stat(name); err != nil || !info.Mode().IsRegular() {
+			fault(field, "the template holds no file %s", name)
+		} else if info.Mode()&0o100 == 0 {
+			fault(field, "%s is not executable; run chmod +x on it", name)
+		}
+	}
+	for _, name := range m.HostNames() {
+		program("hosts."+name+".run", m.Hosts[name].Run[0])
+	}
+	if len(m.Startup) > 0 {
+		program("startup", m.Startup[0])
+	}
+	for i, dir := range m.Data {
+		if info, err := root.Stat(dir); err != nil || !info.IsDir() {
+			fault(fmt.Sprintf("data[%d]", i), "the template holds no directory %s", dir)
+		}
+	}
+	if len(faults) > 0 {
+		return faults
+	}
+	return nil
+}
+
+// packLayer writes all files as one blob.
+func (s *Store) packLayer(ctx context.Context, dir string) (ocispec.Descriptor, error) {
+	return s.put(LayerType, func(w io.Writer) error {
+		unpacked, packed := &counter{w: io.Discard}, &counter{w: w}
+		// One goroutine, so that equal content makes equal bytes.
+		z, err := zstd.NewWriter(packed, zstd.WithEncoderConcurrency(1))
+		if err != nil {
+			return err
+		}
+		unpacked.w = z
+		if err := archive.Write(ctx, unpacked, dir, s.cfg.Limits, nil); err != nil {
+			return err
+		}
+		if err := z.Close(); err != nil {
+			return err
+		}
+		if most := mostBytes(packed.n); unpacked.n > most {
+			return fmt.Errorf("%w: it packs from %d bytes to %d, more than %d times; it looks like an archive bomb", registry.ErrInvalid, unpacked.n, packed.n, maxRatio)
+		}
+		return nil
+	})
+}
+
+func (s *Store) putBytes(mediaType string, data []byte) (ocispec.Descriptor, error) {
+	return s.put(mediaType, func(w io.Writer) error {
+		_, err := io.Copy(w, bytes.NewReader(data))
+		return err
+	})
+}
+
+// put stores what write writes as one blob: aside, synced, then renamed to
+// its digest. A blob that is there already is replaced by its equal, which
+// repairs it if it was damaged.
+func (s *Store) put(mediaType string, write func(io.Writer) error) (ocispec.Descriptor, error) {
+	f, err := os.CreateTemp(s.ingest(), "blob-")
+	if err != nil {
+		return ocispec.Descriptor{}, durable.Full(err)
+	}
+	defer os.Remove(f.Name()) // nothing is left of it after the rename
+	digester := digest.SHA256.Digester()
+	out := &counter{w: io.MultiWriter(f, digester.Hash())}
+	err = write(out)
+	if err == nil {
+		err = errors.Join(f.Chmod(0o444), f.Sync())
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return ocispec.Descriptor{}, durable.Full(err)
+	}
+	d := digester.Digest()
+	if err := durable.Rename(f.Name(), s.blobPath(d)); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: out.n}, nil
+}
+
+// A counter counts what is written through it.
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
+}
