@@ -83,5 +83,13 @@ type inner = huma.Context
 
 func (c *readContext) BodyReader() io.Reader { return c.body }
 
+// Header spells the content type as huma looks for it.
+func (c *readContext) Header(name string) string {
+	if name == "Content-Type" {
+		return "application/json"
+	}
+	return c.inner.Header(name)
+}
+
 // Unwrap lets humago find the request below.
 func (c *readContext) Unwrap() huma.Context { return c.inner }

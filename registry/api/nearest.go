@@ -25,8 +25,12 @@ func nearest(name string, known []string) string {
 	if len(name) > 64 {
 		return ""
 	}
+	most := 1 // letters that may differ
+	if len(name) > 3 {
+		most = max(2, len(name)/3)
+	}
 	name = strings.ToLower(name)
-	best, least := "", 1+max(1, len(name)/3)
+	best, least := "", most+1
 	for _, k := range slices.Sorted(slices.Values(known)) {
 		if d := distance(name, strings.ToLower(k)); d < least {
 			best, least = k, d

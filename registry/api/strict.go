@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -26,7 +27,7 @@ const (
 // checkJSON refuses what encoding/json would take without a word: keys that
 // stand twice (the last would win), unknown keys, keys in another case, text
 // that is not UTF-8, and what follows the document. schema says which keys are
-// known; types and required keys are not looked at.
+// known; what the values are is left to huma, but for numbers too large.
 func checkJSON(body []byte, schema *huma.Schema, schemas huma.Registry) *Problem {
 	if !utf8.Valid(body) {
 		return badJSON("the body is not UTF-8")
@@ -97,11 +98,33 @@ func (c *checker) value(schema *huma.Schema) error {
 	for schema != nil && schema.Ref != "" {
 		schema = c.schemas.SchemaFromRef(schema.Ref)
 	}
-	switch token {
-	case json.Delim('{'):
-		return c.object(schema)
-	case json.Delim('['):
+	switch token := token.(type) {
+	case json.Delim:
+		if token == '{' {
+			return c.object(schema)
+		}
 		return c.array(schema)
+	case json.Number:
+		return c.number(schema, token)
+	}
+	return nil
+}
+
+// number refuses for a whole number what does not fit the field's type, such
+// as 1e3 and 99999999999. What the field's bounds are, huma checks.
+func (c *checker) number(schema *huma.Schema, n json.Number) error {
+	if schema == nil || schema.Type != huma.TypeInteger {
+		return nil
+	}
+	least, most := int64(math.MinInt64), int64(math.MaxInt64)
+	if schema.Format == "int32" {
+		least, most = math.MinInt32, math.MaxInt32
+		if schema.Minimum != nil && *schema.Minimum >= 0 {
+			most = math.MaxUint32
+		}
+	}
+	if v, err := n.Int64(); err != nil || v < least || v > most {
+		return c.fault("value", "%s is not a whole number of at most %d", clip(n.String()), most)
 	}
 	return nil
 }
