@@ -9,8 +9,10 @@ import (
 )
 
 // check reports what every key alone may say but all together may not.
-func check(c *Config, d *decoder) {
-	d.checkZones(c)
+func check(c *Config, d *decoder, draft bool) {
+	if c.Zone != "" || !draft {
+		d.checkZones(c)
+	}
 	d.checkListeners(c)
 	d.checkGateway(c)
 	d.checkFiles(c)
@@ -46,6 +48,23 @@ func (d *decoder) checkZones(c *Config) {
 		if _, err := registry.NewZones(hosts[0], hosts[1:]...); err != nil {
 			d.wrong(fmt.Sprintf("zone_aliases[%d]", i), "%v", err)
 			return
+		}
+	}
+}
+
+// checkGateway reports addresses and times that cannot be meant.
+func (d *decoder) checkGateway(c *Config) {
+	d.checkAddresses("gateway.addresses", c.Gateway.Addresses)
+	d.checkAddresses("dns.nameservers", c.DNS.Nameservers)
+	if c.Gateway.Drain < 0 || c.Gateway.Drain > time.Hour {
+		d.wrong("gateway.drain", "%s is not between 0s and 1h", c.Gateway.Drain)
+	}
+}
+
+func (d *decoder) checkAddresses(path string, addrs []netip.Addr) {
+	for i, a := range addrs {
+		if a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" {
+			d.wrong(fmt.Sprintf("%s[%d]", path, i), "%s is no address that can be given to clients", a)
 		}
 	}
 }
@@ -87,17 +106,6 @@ func collide(a, b netip.AddrPort) bool {
 		return false
 	}
 	return a.Addr() == b.Addr() || a.Addr().IsUnspecified() || b.Addr().IsUnspecified()
-}
-
-func (d *decoder) checkGateway(c *Config) {
-	for i, a := range c.Gateway.Addresses {
-		if a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" {
-			d.wrong(fmt.Sprintf("gateway.addresses[%d]", i), "%s cannot be given to clients as the gateway's address", a)
-		}
-	}
-	if c.Gateway.Drain < 0 || c.Gateway.Drain > time.Hour {
-		d.wrong("gateway.drain", "%s is not between 0s and 1h", c.Gateway.Drain)
-	}
 }
 
 func (d *decoder) checkFiles(c *Config) {
@@ -142,7 +150,7 @@ func (d *decoder) checkLeases(c *Config) {
 			return
 		}
 	}
-	if l.RenewEvery*2 > l.TTL {
-		d.wrong("leases.renew_every", "%s is more than half of leases.ttl (%s): one lost renewal would end a lease", l.RenewEvery, l.TTL)
+	if l.RenewEvery*3 > l.TTL {
+		d.wrong("leases.renew_every", "%s is more than a third of leases.ttl (%s): two lost renewals would end a lease", l.RenewEvery, l.TTL)
 	}
 }

@@ -60,9 +60,9 @@ type CertificateFile struct {
 
 // DNS is the names of clones as the world and as clones see them.
 type DNS struct {
-	Listen      Listen          `yaml:"listen"`
-	Nameservers []registry.Host `yaml:"nameservers"`
-	Resolvers   []Resolver      `yaml:"resolvers"`
+	Listen      Listen       `yaml:"listen"`
+	Nameservers []netip.Addr `yaml:"nameservers"` // of "ns.<zone>"; empty: derived from Listen
+	Resolvers   []Resolver   `yaml:"resolvers"`
 }
 
 // A Resolver answers the questions of the hosts inside one clone, or of
@@ -71,7 +71,8 @@ type Resolver struct {
 	Listen    Listen           `yaml:"listen"`
 	Clone     registry.ID      `yaml:"clone"`
 	View      string           `yaml:"view"`
-	Upstreams []netip.AddrPort `yaml:"upstreams"`
+	Upstreams []netip.AddrPort `yaml:"upstreams"` // empty: those of /etc/resolv.conf
+	Clients   []netip.Prefix   `yaml:"clients"`   // empty: loopback, link-local and private networks
 }
 
 // Endpoints says where clones may be.

@@ -21,6 +21,9 @@ type Sources struct {
 	File string   // the operator's file; empty: none
 	Env  []string // "NAME=value", as os.Environ returns
 	Set  []string // "gateway.listen=:8443", as --set takes
+
+	// Draft reads a configuration that nobody runs yet: the zone may be missing.
+	Draft bool
 }
 
 // Load reads and checks a configuration. The error is Problems if something
@@ -49,7 +52,7 @@ func Load(src Sources) (cfg *Config, unused []string, err error) {
 	}
 	if len(d.problems) == 0 {
 		cfg.resolve(src)
-		check(cfg, d)
+		check(cfg, d, src.Draft)
 	}
 	if len(d.problems) > 0 {
 		return nil, nil, d.problems

@@ -1,0 +1,63 @@
+package daemon
+
+import (
+	"context"
+	"crypto/tls"
+	"net/netip"
+
+	"github.com/clonegate/clonegate/certs"
+)
+
+// A certificateSource is where the certificates of the gateway and the API
+// come from.
+type certificateSource struct {
+	gateway func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	api     func(*tls.ClientHelloInfo) (*tls.Certificate, error) // nil: the API speaks plain http
+	root    func() []byte                                        // nil without a CA of our own
+}
+
+// openCertificates loads certificate files, or the internal CA if there are none.
+func (d *Daemon) openCertificates(context.Context) error {
+	if len(d.cfg.Certificates.Files) > 0 {
+		return d.openCertificateFiles()
+	}
+	ca, err := certs.NewCA(certs.CAConfig{
+		Dir: d.cfg.Data, Zones: d.zones, Names: leafNames(d.registry.View()),
+		Log: d.log.With("room", "certs"), Metrics: d.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	d.certificates = certificateSource{gateway: ca.GetCertificate, root: ca.RootPEM}
+	listen := addrOf(d.sockets.api).Addr()
+	if listen.IsLoopback() {
+		return nil
+	}
+	addrs := []netip.Addr{listen}
+	if listen.IsUnspecified() {
+		if addrs, err = machineAddresses(); err != nil {
+			return err
+		}
+	}
+	d.certificates.api, err = ca.ServerCertificate(nil, addrs)
+	return err
+}
+
+func (d *Daemon) openCertificateFiles() error {
+	pairs := make([]certs.FilePair, len(d.cfg.Certificates.Files))
+	for i, f := range d.cfg.Certificates.Files {
+		pairs[i] = certs.FilePair{Cert: f.Cert, Key: f.Key}
+	}
+	files, err := certs.NewFiles(certs.FilesConfig{
+		Pairs: pairs, Zones: d.zones, Log: d.log.With("room", "certs"), Metrics: d.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	d.certificates = certificateSource{gateway: files.GetCertificate}
+	if !addrOf(d.sockets.api).Addr().IsLoopback() {
+		d.certificates.api = files.GetCertificate
+	}
+	d.parts = append(d.parts, part{"certificates", files.Run})
+	return nil
+}

@@ -1,0 +1,214 @@
+// Package daemon connects the rooms into one running gateway: it opens the
+// data directory, binds every listener, wires registry, certificates, DNS,
+// gateway, providers and API together, and stops them in the right order.
+//
+// It decides nothing about clones; the rooms do.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/clonegate/clonegate/cmd/clonegate/config"
+	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/sqlite"
+)
+
+// Options is what a Daemon needs. Config is required.
+type Options struct {
+	Config  *config.Config
+	Version string
+	Log     *slog.Logger // nil discards
+}
+
+// A Daemon is one gateway with everything that belongs to it.
+type Daemon struct {
+	cfg     *config.Config
+	version string
+	log     *slog.Logger
+
+	lock         *Lock
+	sockets      *sockets
+	zones        *registry.Zones
+	networks     *registry.Networks
+	metrics      *prometheus.Registry
+	store        *sqlite.Store
+	registry     *registry.Registry
+	addresses    Addresses
+	certificates certificateSource
+
+	parts []part // what Run runs beside the registry
+	state atomic.Pointer[string]
+}
+
+// A part is something that runs as long as the daemon.
+type part struct {
+	name string
+	run  func(context.Context) error
+}
+
+// What a daemon says about itself until it is ready, and when it no longer is.
+const (
+	starting = "the daemon is still starting"
+	stopping = "the daemon is stopping"
+)
+
+// Open prepares a daemon: its data directory is locked, its listeners are
+// bound, and nothing is served yet. The caller must call Run.
+func Open(ctx context.Context, opts Options) (_ *Daemon, err error) {
+	d := &Daemon{cfg: opts.Config, version: opts.Version, log: opts.Log, metrics: prometheus.NewRegistry()}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	d.setState(starting)
+	d.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, step := range []func(context.Context) error{
+		d.openData,
+		d.openSockets,
+		d.openRegistry,
+		d.openCertificates,
+		d.openDNS,
+		d.openAPI,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// openData makes and locks the data directory.
+func (d *Daemon) openData(context.Context) error {
+	open, err := MakeData(d.cfg.Data)
+	if err != nil {
+		return err
+	}
+	if open {
+		d.log.Warn("others on this machine may look into the data directory; run  chmod 700 on it", "dir", d.cfg.Data)
+	}
+	d.lock, err = LockData(d.cfg.Data)
+	return err
+}
+
+// openRegistry opens the records. The networks of endpoints are those that
+// the operator allowed and those that the providers use.
+func (d *Daemon) openRegistry(ctx context.Context) (err error) {
+	allow := d.cfg.Endpoints.Allow
+	if len(allow) == 0 {
+		allow = registry.PrivateNetworks
+	}
+	d.networks = registry.NewNetworks(append(allow[:len(allow):len(allow)], d.cfg.Providers.Process.Network))
+	d.networks.SetOwn(d.sockets.streams())
+	d.store, err = sqlite.Open(ctx, filepath.Join(d.cfg.Data, "registry.db"), sqlite.Config{})
+	if err != nil {
+		return err
+	}
+	d.registry, err = registry.Open(ctx, registry.Config{
+		Store:      d.store,
+		Zones:      d.zones,
+		Networks:   d.networks,
+		Log:        d.log.With("room", "registry"),
+		TTL:        d.cfg.Leases.TTL,
+		RenewEvery: d.cfg.Leases.RenewEvery,
+		SweepEvery: d.cfg.Leases.Sweep,
+	})
+	return err
+}
+
+// Addresses returns what the daemon listens on.
+func (d *Daemon) Addresses() Addresses { return d.addresses }
+
+// Run serves until ctx ends, then drains and returns nil; or it returns why
+// it could not go on. It may be called once.
+func (d *Daemon) Run(ctx context.Context) error {
+	defer d.close()
+	// The registry outlives the others: what they do on their way out is written.
+	back, stopBack := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBack()
+	front, ctx := errgroup.WithContext(ctx)
+	front.Go(func() error {
+		if err := d.registry.Run(back); err != nil {
+			return fmt.Errorf("registry: %w", err)
+		}
+		if back.Err() == nil {
+			return errors.New("registry: it ended by itself")
+		}
+		return nil
+	})
+	front.Go(func() error {
+		defer stopBack()
+		return d.runParts(ctx)
+	})
+	return front.Wait()
+}
+
+// runParts finishes the start, runs every part and returns when all have ended.
+func (d *Daemon) runParts(ctx context.Context) error {
+	if err := ensureAdminToken(ctx, d.registry, d.cfg.Data, d.log); err != nil {
+		return err
+	}
+	if err := d.addresses.write(d.cfg.Data); err != nil {
+		return fmt.Errorf("addresses: %w", err)
+	}
+	defer os.Remove(filepath.Join(d.cfg.Data, addressesName))
+	g, ctx := errgroup.WithContext(ctx)
+	for _, p := range d.parts {
+		g.Go(func() error {
+			if err := p.run(ctx); err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			return nil
+		})
+	}
+	context.AfterFunc(ctx, func() {
+		d.setState(stopping)
+		notify(d.log, sd.SdNotifyStopping)
+		d.log.Info("stopping")
+	})
+	d.setState("")
+	notify(d.log, sd.SdNotifyReady)
+	a := d.addresses
+	d.log.Info("ready", "zone", a.Zone, "gateway", a.Gateway.Listen, "api", a.API.URL, "dns", a.DNS.Listen)
+	return g.Wait()
+}
+
+// setState says why the daemon is not ready; "" says that it is.
+func (d *Daemon) setState(why string) { d.state.Store(&why) }
+
+// ready returns nil when everything is served.
+func (d *Daemon) ready() error {
+	if why := *d.state.Load(); why != "" {
+		return errors.New(why)
+	}
+	return nil
+}
+
+// close lets go of everything, in the opposite order of Open.
+func (d *Daemon) close() {
+	if d.store != nil {
+		if err := d.store.Close(); err != nil {
+			d.log.Error("the registry's file was not closed cleanly", "err", err)
+		}
+	}
+	if d.sockets != nil {
+		d.sockets.close()
+	}
+	if d.lock != nil {
+		d.lock.Close()
+	}
+}

@@ -1,0 +1,65 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/clonegate/clonegate/registry"
+)
+
+// openSockets binds every listener before anything is opened or served, so
+// that a busy port is reported at once and changes nothing.
+func (d *Daemon) openSockets(ctx context.Context) (err error) {
+	if d.sockets, err = newSockets(); err != nil {
+		return err
+	}
+	if err := d.sockets.open(ctx, d.cfg); err != nil {
+		return err
+	}
+	aliases := make([]string, len(d.cfg.ZoneAliases))
+	for i, alias := range d.cfg.ZoneAliases {
+		aliases[i] = string(alias)
+	}
+	if d.zones, err = registry.NewZones(string(d.cfg.Zone), aliases...); err != nil {
+		return err
+	}
+	d.zones.SetPort(cmp.Or(d.cfg.Gateway.PublicPort, portOf(d.sockets.gateway)))
+	d.addresses = d.describe()
+	return nil
+}
+
+// describe returns what the sockets really listen on.
+func (d *Daemon) describe() Addresses {
+	a := Addresses{
+		PID: os.Getpid(), Version: d.version, Zone: string(d.cfg.Zone),
+		Gateway: GatewayAddresses{Listen: addrOf(d.sockets.gateway).String()},
+		API:     APIAddresses{Listen: addrOf(d.sockets.api).String(), URL: apiURL(addrOf(d.sockets.api))},
+	}
+	if d.sockets.redirect != nil {
+		a.Gateway.Redirect = addrOf(d.sockets.redirect).String()
+	}
+	if d.sockets.dns.stream != nil {
+		a.DNS.Listen = addrOf(d.sockets.dns.stream).String()
+	}
+	for _, r := range d.sockets.resolvers {
+		a.DNS.Resolvers = append(a.DNS.Resolvers, ResolverAddresses{Listen: addrOf(r.stream).String()})
+	}
+	return a
+}
+
+// apiURL returns the base URL by which this machine calls an API that listens
+// on addr.
+func apiURL(addr netip.AddrPort) string {
+	switch {
+	case addr.Addr().IsLoopback():
+		return "http://" + addr.String()
+	case addr.Addr().IsUnspecified() && addr.Addr().Is4():
+		return fmt.Sprintf("https://127.0.0.1:%d", addr.Port())
+	case addr.Addr().IsUnspecified():
+		return fmt.Sprintf("https://[::1]:%d", addr.Port())
+	}
+	return "https://" + addr.String()
+}

@@ -1,0 +1,28 @@
+package daemon
+
+import (
+	"strings"
+
+	"github.com/clonegate/clonegate/registry"
+)
+
+// leafNames returns what the certificate of a clone must hold, for certs: all
+// its public names, flat and nested, and a key that changes when they do. The
+// key is "" if sub is no name of a clone that lives.
+func leafNames(view *registry.View) func(sub string) (key string, names []string) {
+	return func(sub string) (string, []string) {
+		target, ok := view.Lookup(sub)
+		if !ok || target.Clone.State.Over() {
+			return "", nil
+		}
+		c := target.Clone
+		names := c.PublicLabels()
+		for _, base := range append([]string{string(c.ID)}, c.Aliases...) {
+			names = append(names, "*."+base)
+			for service := range c.Services {
+				names = append(names, service+"."+base)
+			}
+		}
+		return string(c.ID) + " " + strings.Join(c.PublicLabels(), " "), names
+	}
+}
