@@ -82,7 +82,7 @@ func testRefusedBatch(t *testing.T, open Opener) {
 		if !errors.Is(err, registry.ErrUnavailable) {
 			t.Errorf("commit of events %v on %d: %v, want ErrUnavailable", events, k.seq, err)
 		}
-		if diff := gocmp.Diff("", diffContents(want, k.load(10))); diff != "" {
+		if diff := diffContents(want, k.load(10)); diff != "" {
 			t.Errorf("a refused batch left (-want +got):\n%s", diff)
 		}
 	}

@@ -34,10 +34,11 @@ var checked = []pragma{
 	{name: "trusted_schema", value: "0"},
 }
 
-// The roles. A reader is asked for WAL without setting it: it opens the file
-// after the writer has.
+// The roles. An inspector leaves the file and its log as they are; a snapshot
+// is a file without a log, beside which it does not even make an empty one.
 var (
 	inspector = role{query: url.Values{"mode": {"ro"}}, pragmas: checked}
+	snapshot  = role{query: url.Values{"mode": {"ro"}, "immutable": {"1"}}, pragmas: checked}
 	reader    = role{
 		query:   url.Values{"mode": {"rw"}, "_stmt_cache_size": {"16"}},
 		pragmas: append([]pragma{{name: "query_only", value: "1"}}, checked...),

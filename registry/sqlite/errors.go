@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"syscall"
 
 	"github.com/mattn/go-sqlite3"
@@ -48,8 +49,8 @@ func (s *Store) fail(doing string, err error) error {
 		f.kind = registry.ErrFull
 		f.hint = "free space on its disk"
 	case damaged || se.Code == sqlite3.ErrCorrupt || se.Code == sqlite3.ErrNotADB:
-		f.hint = fmt.Sprintf("the file is damaged: stop clonegate and restore a backup, "+
-			"or save what can be read with: sqlite3 %q .recover | sqlite3 recovered.db", s.path)
+		f.hint = fmt.Sprintf("the file is damaged: stop clonegate, then put a backup in its place and remove %s-wal, "+
+			"or save what can be read with: sqlite3 %q .recover | sqlite3 recovered.db", filepath.Base(s.path), s.path)
 	case se.Code == sqlite3.ErrBusy:
 		f.hint = "another program has held it for 5 seconds; end its transaction"
 	}

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,9 +27,9 @@ func takeLock(path string) (*os.File, error) {
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("registry %s: lock %s: %w; put it on a local disk", path, f.Name(), err)
 		}
-		holder, _ := io.ReadAll(io.LimitReader(f, 20))
+		pid, _ := io.ReadAll(io.LimitReader(f, 20))
 		return nil, fmt.Errorf("registry %s: process %s has it open; stop that one or choose another data directory",
-			path, strings.TrimSpace(string(holder)))
+			path, cmp.Or(strings.TrimSpace(string(pid)), "of unknown number"))
 	}
 	// For the message above only; the lock holds without it, on a full disk too.
 	if err := f.Truncate(0); err == nil {

@@ -187,7 +187,7 @@ func (s *Store) Clone(ctx context.Context, id registry.ID) (*registry.Clone, err
 	}
 	c, err := decode[registry.Clone](r)
 	if err != nil {
-		return nil, s.fail("read", err)
+		return nil, s.fail("read "+r.name+" from", err)
 	}
 	return c, nil
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"github.com/pressly/goose/v3"
 )
@@ -47,7 +49,11 @@ func (s *Store) migrate(ctx context.Context) error {
 
 // inspect refuses a file that this program should not touch, reading only.
 func (s *Store) inspect(ctx context.Context) error {
-	db := openPool(s.path, inspector)
+	r := inspector
+	if _, err := os.Stat(s.path + "-wal"); errors.Is(err, fs.ErrNotExist) {
+		r = snapshot
+	}
+	db := openPool(s.path, r)
 	defer db.Close()
 	db.SetMaxOpenConns(1)
 
