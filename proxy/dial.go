@@ -1,0 +1,102 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/clonegate/clonegate/registry"
+)
+
+// A dialer connects to endpoints.
+type dialer struct {
+	check   func(netip.AddrPort) error // refuses addresses; asked at every dial
+	timeout time.Duration
+	tls     *tls.Config // for endpoints that speak https
+}
+
+func newDialer(check func(netip.AddrPort) error, timeout time.Duration) *dialer {
+	return &dialer{
+		check:   check,
+		timeout: timeout,
+		// A clone's certificate is a copy of production's, or its own: it names
+		// nobody we could verify. The address was checked instead.
+		tls: &tls.Config{
+			InsecureSkipVerify: true,
+			MinVersion:         tls.VersionTLS12,
+			NextProtos:         []string{"http/1.1"},
+			ClientSessionCache: tls.NewLRUClientSessionCache(0),
+		},
+	}
+}
+
+// A dialError says that an endpoint was not reached, so nothing was sent.
+type dialError struct {
+	addr    netip.AddrPort
+	refused bool // by the rules about addresses
+	err     error
+}
+
+func (e *dialError) Error() string { return fmt.Sprintf("dial %s: %v", e.addr, e.err) }
+func (e *dialError) Unwrap() error { return e.err }
+
+// dial connects to an endpoint, with TLS if it speaks https. Every error is a
+// *dialError.
+func (d *dialer) dial(ctx context.Context, e *endpoint) (net.Conn, error) {
+	if err := d.check(e.addr); err != nil {
+		return nil, &dialError{addr: e.addr, refused: true, err: err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", e.addr.String())
+	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) {
+			err = op.Err // the address is named already
+		}
+		return nil, &dialError{addr: e.addr, err: err}
+	}
+	kept := &conn{Conn: c, endpoint: e}
+	if !e.keep(kept) {
+		c.Close()
+		return nil, &dialError{addr: e.addr, err: errors.New("the endpoint has left its pool")}
+	}
+	if e.protocol != registry.HTTPS {
+		return kept, nil
+	}
+	secure := tls.Client(kept, d.tls)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		kept.Close()
+		return nil, &dialError{addr: e.addr, err: fmt.Errorf("tls: %w", err)}
+	}
+	return secure, nil
+}
+
+// A conn is a connection to an endpoint, which knows it until it is closed.
+type conn struct {
+	net.Conn
+	endpoint *endpoint
+	once     sync.Once
+}
+
+// Close closes the connection.
+func (c *conn) Close() error {
+	c.once.Do(func() { c.endpoint.forget(c) })
+	return c.Conn.Close()
+}
+
+// CloseWrite ends the sending half of the connection.
+func (c *conn) CloseWrite() error { return closeWrite(c.Conn) }
+
+// closeWrite ends the sending half of a connection if it has one.
+func closeWrite(c net.Conn) error {
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}

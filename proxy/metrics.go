@@ -1,0 +1,97 @@
+package proxy
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the gateway's own numbers. Those of clones are read from the
+// tenants whenever somebody asks, so a clone that leaves takes its series along.
+type metrics struct {
+	latency prometheus.Histogram
+	reasons *prometheus.CounterVec
+	refused prometheus.Counter
+	clones  *cloneMetrics
+}
+
+func newMetrics(ts *tenants) *metrics {
+	return &metrics{
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "clonegate_proxy_request_duration_seconds",
+			Help:    "Time from a request's head to the end of its answer, tunnels excepted.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+		}),
+		reasons: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "clonegate_proxy_gateway_answers_total",
+			Help: "Requests that the gateway answered, cut or lost itself, by reason.",
+		}, []string{"reason"}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "clonegate_proxy_connections_refused_total",
+			Help: "Connections closed at once because their source had too many.",
+		}),
+		clones: newCloneMetrics(ts),
+	}
+}
+
+// register registers all metrics, or none. A nil registerer takes none.
+func (m *metrics) register(r prometheus.Registerer) error {
+	if r == nil {
+		return nil
+	}
+	var done []prometheus.Collector
+	for _, c := range []prometheus.Collector{m.latency, m.reasons, m.refused, m.clones} {
+		if err := r.Register(c); err != nil {
+			for _, d := range done {
+				r.Unregister(d)
+			}
+			return errors.New("proxy: metrics: " + err.Error())
+		}
+		done = append(done, c)
+	}
+	return nil
+}
+
+// cloneMetrics collects the numbers of the clones that were asked for.
+type cloneMetrics struct {
+	tenants                                   *tenants
+	requests, atWork, tunnels, sent, received *prometheus.Desc
+}
+
+func newCloneMetrics(ts *tenants) *cloneMetrics {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("clonegate_proxy_"+name, help, append([]string{"clone"}, labels...), nil)
+	}
+	return &cloneMetrics{
+		tenants:  ts,
+		requests: desc("requests_total", "Requests answered for a clone, by class of status.", "class"),
+		atWork:   desc("requests_at_work", "Requests of a clone that are at work."),
+		tunnels:  desc("tunnels", "Open WebSockets of a clone."),
+		sent:     desc("sent_bytes_total", "Octets of answers sent for a clone."),
+		received: desc("received_bytes_total", "Octets of requests received for a clone."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *cloneMetrics) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{m.requests, m.atWork, m.tunnels, m.sent, m.received} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *cloneMetrics) Collect(out chan<- prometheus.Metric) {
+	for _, t := range m.tenants.all() {
+		id := string(t.id)
+		for class := range t.answered {
+			if n := t.answered[class].Load(); n > 0 {
+				out <- prometheus.MustNewConstMetric(m.requests, prometheus.CounterValue, float64(n), id, strconv.Itoa(class)+"xx")
+			}
+		}
+		out <- prometheus.MustNewConstMetric(m.atWork, prometheus.GaugeValue, float64(t.atWork.Load()), id)
+		out <- prometheus.MustNewConstMetric(m.tunnels, prometheus.GaugeValue, float64(t.openTunnels()), id)
+		out <- prometheus.MustNewConstMetric(m.sent, prometheus.CounterValue, float64(t.sent.Load()), id)
+		out <- prometheus.MustNewConstMetric(m.received, prometheus.CounterValue, float64(t.received.Load()), id)
+	}
+}

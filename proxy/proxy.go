@@ -1,0 +1,196 @@
+// Package proxy carries HTTP and TLS traffic to clones. A request's authority
+// is looked up as a whole, leads to a service of a clone, and is forwarded to
+// one of the service's endpoints; whatever stands in the way is said clearly,
+// to browsers on a page and to programs as a problem.
+//
+// It learns where names lead from Routes and does not know how clones start,
+// where certificates come from, or who answers DNS.
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/clonegate/clonegate/registry"
+)
+
+// Config is what a Gateway needs. Routes, Zones, TLS and CheckEndpoint are
+// required.
+type Config struct {
+	Routes Routes
+	Zones  *registry.Zones
+	TLS    *tls.Config // where certificates come from; versions and protocols are set by the gateway
+
+	// CheckEndpoint refuses addresses that endpoints may not have. It is asked
+	// again at every dial: see registry.Networks.Check.
+	CheckEndpoint func(netip.AddrPort) error
+
+	// Lease says how long a clone may still live without renewal, for pages
+	// about clones that do not answer. Nil leaves it out.
+	Lease func(registry.ID) (registry.Lease, bool)
+
+	// TrustedPeers are load balancers whose forwarding headers are believed,
+	// and who may open any number of connections.
+	TrustedPeers []netip.Prefix
+
+	Log       *slog.Logger          // nil discards
+	AccessLog *slog.Logger          // gets one record per request; nil: none
+	Metrics   prometheus.Registerer // nil: none
+	Limits    Limits
+}
+
+// Limits bound what one client, one connection and one clone can take. A zero
+// field means its default.
+type Limits struct {
+	RequestsPerClone int // requests at work for one clone; 250
+	TunnelsPerClone  int // open WebSockets of one clone; 500
+	StreamsPerConn   int // HTTP/2 streams of one connection; 100
+	ConnsPerSource   int // connections from one IPv4 address or IPv6 /64; 4096
+	HeadBytes        int // octets of a request's head; 65536
+	IdlePerEndpoint  int // idle connections kept to one endpoint; 256
+	IdleConns        int // idle connections kept to all endpoints; 8192
+
+	HeadTimeout     time.Duration // for a handshake, and for a request's head; 15 s
+	IdleTimeout     time.Duration // for the next request on a connection; 180 s
+	StallTimeout    time.Duration // for progress in a request's or an answer's body; 60 s
+	DialTimeout     time.Duration // for a connection to an endpoint; 3 s
+	ResponseTimeout time.Duration // for the head of an endpoint's answer, gRPC excepted; 60 s
+	UpstreamIdle    time.Duration // for the next use of a connection to an endpoint; 90 s
+	TunnelIdle      time.Duration // for the next octet of a WebSocket; 15 min
+	DrainGrace      time.Duration // for requests at work when the gateway stops; 20 s
+}
+
+// fill sets defaults, or says which limit makes no sense.
+func (l *Limits) fill() error {
+	for _, n := range []struct {
+		name  string
+		value *int
+		fill  int
+	}{
+		{"RequestsPerClone", &l.RequestsPerClone, 250},
+		{"TunnelsPerClone", &l.TunnelsPerClone, 500},
+		{"StreamsPerConn", &l.StreamsPerConn, 100},
+		{"ConnsPerSource", &l.ConnsPerSource, 4096},
+		{"HeadBytes", &l.HeadBytes, 64 << 10},
+		{"IdlePerEndpoint", &l.IdlePerEndpoint, 256},
+		{"IdleConns", &l.IdleConns, 8192},
+	} {
+		if *n.value < 0 {
+			return fmt.Errorf("proxy: limit %s is %d; want a positive number", n.name, *n.value)
+		}
+		*n.value = cmp.Or(*n.value, n.fill)
+	}
+	for _, d := range []struct {
+		name  string
+		value *time.Duration
+		fill  time.Duration
+	}{
+		{"HeadTimeout", &l.HeadTimeout, 15 * time.Second},
+		{"IdleTimeout", &l.IdleTimeout, 180 * time.Second},
+		{"StallTimeout", &l.StallTimeout, 60 * time.Second},
+		{"DialTimeout", &l.DialTimeout, 3 * time.Second},
+		{"ResponseTimeout", &l.ResponseTimeout, 60 * time.Second},
+		{"UpstreamIdle", &l.UpstreamIdle, 90 * time.Second},
+		{"TunnelIdle", &l.TunnelIdle, 15 * time.Minute},
+		{"DrainGrace", &l.DrainGrace, 20 * time.Second},
+	} {
+		if *d.value < 0 {
+			return fmt.Errorf("proxy: limit %s is %s; want a positive duration", d.name, *d.value)
+		}
+		*d.value = cmp.Or(*d.value, d.fill)
+	}
+	return nil
+}
+
+// Listeners are where a Gateway takes connections. It closes them.
+type Listeners struct {
+	HTTPS    []net.Listener // speak TLS, HTTP/1.1 and HTTP/2
+	Redirect []net.Listener // speak plain HTTP/1.1 and lead to HTTPS
+}
+
+// A Gateway carries requests to clones.
+type Gateway struct {
+	cfg       Config
+	policy    headerPolicy
+	pages     *pages
+	directory *directory
+	prober    *prober
+	tenants   *tenants
+	metrics   *metrics
+	dialer    *dialer
+	engine    *engine
+	gate      gate
+}
+
+// New returns a Gateway that Run starts, once.
+func New(cfg Config) (*Gateway, error) {
+	switch {
+	case cfg.Routes == nil:
+		return nil, errors.New("proxy: no routes")
+	case cfg.Zones == nil:
+		return nil, errors.New("proxy: no zones")
+	case cfg.TLS == nil:
+		return nil, errors.New("proxy: no TLS configuration")
+	case cfg.CheckEndpoint == nil:
+		return nil, errors.New("proxy: no check of endpoints")
+	}
+	if err := cfg.Limits.fill(); err != nil {
+		return nil, err
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	pages, err := newPages()
+	if err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	g := &Gateway{
+		cfg:       cfg,
+		policy:    headerPolicy{trusted: slices.Clone(cfg.TrustedPeers), gateway: randomID()},
+		pages:     pages,
+		directory: &directory{routes: cfg.Routes},
+		dialer:    newDialer(cfg.CheckEndpoint, cfg.Limits.DialTimeout),
+	}
+	g.engine = newEngine(g)
+	g.prober = newProber(g.engine.probe, cfg.Log)
+	g.tenants = newTenants(cfg.Routes, g.prober, cfg.Log)
+	g.metrics = newMetrics(g.tenants)
+	if err := g.metrics.register(cfg.Metrics); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// Run serves until ctx ends and then drains: it accepts no more, sends close
+// frames to WebSockets, waits up to DrainGrace for the requests at work, and
+// cuts what is left. It returns nil after that, or why it could not serve.
+func (g *Gateway) Run(ctx context.Context, l Listeners) error {
+	// Draining requests still need pools that follow the registry.
+	behind, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var parts errgroup.Group
+	parts.Go(func() error { g.tenants.follow(behind); return nil })
+	parts.Go(func() error { g.prober.run(behind); return nil })
+
+	err := g.engine.serve(ctx, l)
+	g.tenants.close()
+	g.gate.close()
+	g.engine.close()
+	stop()
+	parts.Wait() // its parts return no errors
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,76 @@
+package proxy
+
+import (
+	"context"
+	"iter"
+
+	"github.com/clonegate/clonegate/registry"
+)
+
+// Routes is what names lead to. A *registry.View is one.
+type Routes interface {
+	// Lookup finds what stands before a zone, such as "www-1234".
+	Lookup(sub string) (registry.Target, bool)
+	// Clone returns the present record of a clone.
+	Clone(id registry.ID) (*registry.Clone, bool)
+	// Clones returns every clone behind an ID.
+	Clones(after registry.ID) iter.Seq[*registry.Clone]
+	// Changes waits for changes after a revision; see registry.View.Changes.
+	Changes(ctx context.Context, after uint64) ([]registry.Change, error)
+	// Revision is the newest revision that the other methods show.
+	Revision() uint64
+}
+
+// A target is the service of a clone that a request is for, and the name that
+// led there.
+type target struct {
+	host    string        // as parseAuthority made it
+	sub     string        // what stands before the zone
+	zone    registry.Host // under which the name was asked; "" outside every zone
+	clone   *registry.Clone
+	service string
+}
+
+// resolve finds the target of a host, which parseAuthority made. The returned
+// reason is "" if requests may go there, and otherwise why they may not; the
+// target then holds what is known all the same.
+//
+//  1. outside every zone, or the zone itself
+//  2. the whole name under the zone, by one lookup
+//  3. the state of the clone
+//  4. the service of the clone
+//
+// The order of 3 and 4 lets a clone that is over or not yet up say so, whatever
+// service is asked for.
+func (g *Gateway) resolve(host string) (target, Reason) {
+	t := target{host: host}
+	var ok bool
+	if t.sub, t.zone, ok = g.cfg.Zones.Split(host); !ok {
+		return t, UnknownZone
+	}
+	if t.sub == "" {
+		return t, NoName
+	}
+	found, ok := g.cfg.Routes.Lookup(t.sub)
+	if !ok {
+		return t, UnknownClone
+	}
+	t.clone, t.service = found.Clone, found.Service
+	switch s := t.clone.State; {
+	case s == registry.Registered, s == registry.Starting, s == registry.Resuming:
+		return t, Starting
+	case s == registry.Suspending, s == registry.Suspended:
+		return t, Asleep
+	case s == registry.Stopping:
+		return t, Stopping
+	case s == registry.Gone:
+		return t, Gone
+	case s == registry.Lost:
+		return t, Lost
+	case s == registry.Failed:
+		return t, Failed
+	case t.service == "":
+		return t, UnknownService
+	}
+	return t, ""
+}
