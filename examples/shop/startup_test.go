@@ -70,11 +70,14 @@ func run(t *testing.T, shell []string, apiURL, token string, env ...string) *scr
 	}
 	s := &script{t: t, token: token, wrote: make(chan struct{}, 1), exit: make(chan error, 1)}
 	s.cmd = exec.Command(shell[0], append(shell[1:], "startup.sh")...)
-	s.cmd.Env = append([]string{
+	s.cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "CLONEGATE_API=" + apiURL, "CLONEGATE_TOKEN_FILE=" + tokenFile,
 		"CLONEGATE_ID=1234", "CLONEGATE_INSTANCE=life-1", "CLONEGATE_OWNER=ada \"countess\" \\ lovelace",
-		"CLONEGATE_ADDRESS_DB=127.0.4.30", "CLONEGATE_ADDRESS_API1=127.0.4.20", "CLONEGATE_ADDRESS_API2=127.0.4.21", "CLONEGATE_ADDRESS_WEB=127.0.4.10",
-	}, env...)
+	}
+	for name, h := range readTemplate(t).Hosts {
+		s.cmd.Env = append(s.cmd.Env, fmt.Sprintf("CLONEGATE_ADDRESS_%s=%s%d", strings.ToUpper(name), network, h.Address))
+	}
+	s.cmd.Env = append(s.cmd.Env, env...)
 	s.cmd.Stderr = s
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.cmd.Start(); err != nil {
@@ -205,21 +208,7 @@ func TestStartupRegistersRenewsAndLeaves(t *testing.T) {
 			g := startGate(t)
 			s := run(t, shell, g.url, g.token("1234"))
 			c := g.reaches(registry.Ready)
-			if got, want := c.DefaultService(), "www"; got != want {
-				t.Errorf("default service %q, want %q", got, want)
-			}
-			if got, want := fmt.Sprint(c.Services["api"].Endpoints), "[127.0.4.20:8080 127.0.4.21:8080]"; got != want {
-				t.Errorf("endpoints of api: %s, want %s", got, want)
-			}
-			if h := c.Services["www"].Health; h == nil || h.Path != "/healthz" {
-				t.Errorf("health of www: %+v", h)
-			}
-			if got, want := fmt.Sprint(c.Hosts["db"]), "[127.0.4.30]"; got != want {
-				t.Errorf("host db: %s, want %s", got, want)
-			}
-			if len(c.Records) != 1 || c.Records[0].Type != "SRV" {
-				t.Errorf("records: %+v", c.Records)
-			}
+			saysTheSame(t, readTemplate(t), c)
 			if got, want := c.Owner, `ada "countess" \ lovelace`; got != want {
 				t.Errorf("owner %s, want %s", got, want)
 			}

@@ -31,7 +31,7 @@ type DB struct {
 	customers map[string]*shop.Customer // by e-mail address
 	orders    []shop.Order              // by number, ascending
 	reviews   map[string][]shop.Review  // by SKU, newest first
-	events    []shop.Event              // event n has Seq n+1
+	events    []shop.Event              // numbered from first
 	grown     chan struct{}             // closed when an event is added
 	broken    error                     // why nothing can be written any more
 }
@@ -262,7 +262,7 @@ func (d *DB) apply(e entry) {
 	if e.Review != nil {
 		d.reviews[e.Review.SKU] = slices.Insert(d.reviews[e.Review.SKU], 0, *e.Review)
 	}
-	d.events = append(d.events, shop.Event{Seq: uint64(len(d.events)) + 1, Order: e.Order, Review: e.Review})
+	d.events = append(d.events, shop.Event{Seq: uint64(first + len(d.events)), Order: e.Order, Review: e.Review})
 	close(d.grown)
 	d.grown = make(chan struct{})
 }

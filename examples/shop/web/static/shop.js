@@ -42,7 +42,7 @@ function arrived(order) {
   if (orders && !orders.querySelector(`[data-order="${order.number}"]`)) {
     orders.prepend(element('tr', order,
       element('td', null, link(order, order.number)),
-      element('td', null, element('time', null, new Date(order.placed).toUTCString().slice(5, 16))),
+      element('td', null, element('time', null, new Date(order.placed).toUTCString().slice(5, 16).replace(/^0/, ''))),
       element('td', null, order.customer),
       element('td', null, what),
       element('td.sum', null, '€' + (order.total / 100).toFixed(2)),
