@@ -133,10 +133,27 @@ type server struct {
 // authoritative one. It ends with the test.
 func serve(t testing.TB, cfg dnsd.Config, resolvers ...*dnsd.Resolver) *server {
 	t.Helper()
-	return serveWith(t, cfg, func(*dnsd.Server) {}, resolvers...)
+	return serveWith(t, cfg, nil, resolvers...)
 }
 
 func serveWith(t testing.TB, cfg dnsd.Config, prepare func(*dnsd.Server), resolvers ...*dnsd.Resolver) *server {
+	t.Helper()
+	var listeners []dnsd.Listener
+	out := &server{}
+	for _, r := range resolvers {
+		udp, tcp, err := dnsd.Listen("127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listeners = append(listeners, dnsd.Listener{UDP: udp, TCP: tcp, Resolver: r})
+		out.addrs = append(out.addrs, tcp.Addr().String())
+	}
+	out.Server = run(t, cfg, prepare, listeners...)
+	return out
+}
+
+// run starts a server on listeners; it ends with the test.
+func run(t testing.TB, cfg dnsd.Config, prepare func(*dnsd.Server), listeners ...dnsd.Listener) *dnsd.Server {
 	t.Helper()
 	if cfg.Gateway == nil {
 		cfg.Gateway = []netip.Addr{gateway4, gateway6}
@@ -148,16 +165,8 @@ func serveWith(t testing.TB, cfg dnsd.Config, prepare func(*dnsd.Server), resolv
 	if err != nil {
 		t.Fatal(err)
 	}
-	prepare(s)
-	var listeners []dnsd.Listener
-	out := &server{Server: s}
-	for _, r := range resolvers {
-		udp, tcp, err := dnsd.Listen("127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		listeners = append(listeners, dnsd.Listener{UDP: udp, TCP: tcp, Resolver: r})
-		out.addrs = append(out.addrs, tcp.Addr().String())
+	if prepare != nil {
+		prepare(s)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -168,7 +177,7 @@ func serveWith(t testing.TB, cfg dnsd.Config, prepare func(*dnsd.Server), resolv
 			t.Errorf("Run = %v, want nil after cancellation", err)
 		}
 	})
-	return out
+	return s
 }
 
 // ask sends one question and returns the reply.

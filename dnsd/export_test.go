@@ -24,3 +24,6 @@ func (s *Server) CacheSize() (entries, bytes int) {
 	defer s.cache.mu.Unlock()
 	return s.cache.lru.Len(), s.cache.bytes
 }
+
+// Waiting returns how many questions wait for upstreams.
+func (s *Server) Waiting() int { return len(s.waiting) }

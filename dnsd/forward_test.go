@@ -1,0 +1,426 @@
+package dnsd_test
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/clonegate/clonegate/dnsd"
+	"github.com/miekg/dns"
+)
+
+const soa = "example. 600 IN SOA ns.example. host.example. 1 2 3 4 30"
+
+// TestSpoofed: whatever else arrives at the socket, the right reply is served.
+func TestSpoofed(t *testing.T) {
+	good := []string{" 60 IN A 198.51.100.1"}
+	bad := []string{" 60 IN A 203.0.113.66"}
+	for _, row := range []struct {
+		name  string
+		forge func(q asked) []byte
+	}{
+		{"wrong ID", func(q asked) []byte {
+			m := replyTo(q, 0, bad, nil)
+			m.Id ^= 1
+			return pack(m)
+		}},
+		{"QR not set", func(q asked) []byte {
+			m := replyTo(q, 0, bad, nil)
+			m.Response = false
+			return pack(m)
+		}},
+		{"another opcode", func(q asked) []byte {
+			m := replyTo(q, 0, bad, nil)
+			m.Opcode = dns.OpcodeNotify
+			return pack(m)
+		}},
+		{"another name", func(q asked) []byte {
+			m := replyTo(q, 0, bad, nil)
+			m.Question[0].Name = "www.exbmple."
+			return pack(m)
+		}},
+		{"another spelling", func(q asked) []byte {
+			m := replyTo(q, 0, bad, nil)
+			m.Question[0].Name = "wWw.example."
+			return pack(m)
+		}},
+		{"another type", func(q asked) []byte {
+			m := replyTo(q, 0, bad, nil)
+			m.Question[0].Qtype = dns.TypeAAAA
+			return pack(m)
+		}},
+		{"another class", func(q asked) []byte {
+			m := replyTo(q, 0, bad, nil)
+			m.Question[0].Qclass = dns.ClassCHAOS
+			return pack(m)
+		}},
+		{"no question", func(q asked) []byte {
+			m := replyTo(q, dns.RcodeServerFailure, nil, nil)
+			m.Question = nil
+			return pack(m)
+		}},
+		{"two questions", func(q asked) []byte {
+			m := replyTo(q, 0, bad, nil)
+			m.Question = append(m.Question, m.Question[0])
+			return pack(m)
+		}},
+		{"header alone", func(q asked) []byte { return pack(replyTo(q, 0, bad, nil))[:12] }},
+		{"cut in the question", func(q asked) []byte { return pack(replyTo(q, 0, bad, nil))[:20] }},
+		{"cut in a record", func(q asked) []byte { p := pack(replyTo(q, 0, bad, nil)); return p[:len(p)-16] }},
+		{"pointer to itself", func(q asked) []byte {
+			p := pack(replyTo(q, 0, bad, nil))
+			end := 12 + len(q.msg.Question[0].Name) + 1 + 4
+			p[end], p[end+1] = 0xc0, byte(end)
+			return p
+		}},
+		{"a few octets", func(asked) []byte { return []byte("junk") }},
+		{"nothing", func(asked) []byte { return nil }},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			up := newUpstream(t, func(q asked, send func([]byte)) {
+				for range 5 {
+					send(row.forge(q))
+				}
+				time.Sleep(5 * time.Millisecond) // the forger is faster
+				send(pack(replyTo(q, 0, good, nil)))
+			})
+			s := serve(t, dnsd.Config{Directory: newWorld(t)}, to(up))
+			for range 2 { // from upstream, then from the cache
+				if got := short(ask(t, s.addrs[0], "www.example.", dns.TypeA)); got != "NOERROR; A 198.51.100.1" {
+					t.Errorf("got %s, want the right reply", got)
+				}
+			}
+			if up.count() != 1 {
+				t.Errorf("upstream was asked %d times, want 1", up.count())
+			}
+		})
+	}
+}
+
+// TestClaims: what a reply says beside the answer is not believed, least of
+// all about our own zone.
+func TestClaims(t *testing.T) {
+	const mine = "www-1234." + zone + "."
+	for _, row := range []struct {
+		name string
+		up   handler
+		want string
+	}{
+		{
+			"records of other names", says(0,
+				[]string{" 60 IN A 198.51.100.1", mine + " 60 IN A 203.0.113.66", "other.example. 60 IN A 203.0.113.66", " 60 CH A 203.0.113.66"},
+				[]string{"example. 60 IN NS ns.evil.", zone + ". 60 IN NS ns.evil."}, "ns.evil. 60 IN A 203.0.113.66", mine+" 60 IN A 203.0.113.66"),
+			"NOERROR; A 198.51.100.1",
+		},
+		{
+			"alias into our zone with its own idea of it", says(0,
+				[]string{" 60 IN CNAME " + mine, mine + " 60 IN A 203.0.113.66"}, nil),
+			"NOERROR; CNAME " + mine + "; A 192.0.2.80",
+		},
+		{
+			"alias into our zone, denied", says(dns.RcodeNameError, []string{" 60 IN CNAME " + mine}, []string{zone + ". 60 IN SOA . . 1 2 3 4 5"}),
+			"NOERROR; CNAME " + mine + "; A 192.0.2.80",
+		},
+		{
+			"alias into our zone that is not there", says(0, []string{" 60 IN CNAME www-9." + zone + "."}, nil),
+			"NXDOMAIN; CNAME www-9." + zone + ".",
+		},
+		{
+			"chain in the wrong order", says(0, []string{"b.example. 60 IN A 198.51.100.1", "a.example. 60 IN CNAME b.example.", " 60 IN CNAME a.example."}, nil),
+			"NOERROR; CNAME a.example.; CNAME b.example.; A 198.51.100.1",
+		},
+		{"chain that ends nowhere", says(0, []string{" 60 IN CNAME a.example."}, nil), "NOERROR; CNAME a.example."},
+		{"chain in a circle", says(0, []string{" 60 IN CNAME a.example.", "a.example. 60 IN CNAME www.example."}, nil), "SERVFAIL"},
+		{
+			"DNAME", says(0, []string{"example. 60 IN DNAME example.net.", " 60 IN CNAME www.example.net.", "www.example.net. 60 IN A 198.51.100.1"}, nil),
+			"NOERROR; DNAME example.net.; CNAME www.example.net.; A 198.51.100.1",
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, dnsd.Config{Directory: newWorld(t, shop("1234"))}, to(newUpstream(t, row.up)))
+			for _, from := range []string{"upstream", "the cache"} {
+				m := ask(t, s.addrs[0], "www.example.", dns.TypeA)
+				if got := short(m); got != row.want {
+					t.Errorf("from %s: got %s, want %s", from, got, row.want)
+				}
+				if m.AuthenticatedData || m.Authoritative {
+					t.Errorf("from %s: AD or AA is set on what somebody else said", from)
+				}
+				for _, rr := range append(m.Ns, m.Extra...) {
+					if rr.Header().Rrtype == dns.TypeNS || rr.Header().Rrtype == dns.TypeA {
+						t.Errorf("from %s: %v was passed on", from, rr)
+					}
+				}
+			}
+			if got := short(ask(t, s.addrs[0], mine, dns.TypeA)); got != gatewayA {
+				t.Errorf("our own name now answers %s", got)
+			}
+		})
+	}
+}
+
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	good := says(0, []string{" 60 IN A 198.51.100.1"}, nil)
+	const ok = "NOERROR; A 198.51.100.1"
+	closed := &upstream{addr: netip.MustParseAddrPort("127.0.0.1:1")}
+	for _, row := range []struct {
+		name     string
+		ups      []*upstream
+		want     string
+		min, max time.Duration
+	}{
+		{"first silent", []*upstream{newUpstream(t, silent), newUpstream(t, good)}, ok, 200 * time.Millisecond, 600 * time.Millisecond},
+		{"first closed", []*upstream{closed, newUpstream(t, good)}, ok, 0, 150 * time.Millisecond},
+		{"first fails", []*upstream{newUpstream(t, says(dns.RcodeServerFailure, nil, nil)), newUpstream(t, good)}, ok, 0, 150 * time.Millisecond},
+		{"first refuses", []*upstream{newUpstream(t, says(dns.RcodeRefused, nil, nil)), newUpstream(t, good)}, ok, 0, 150 * time.Millisecond},
+		{"both fail", []*upstream{newUpstream(t, says(dns.RcodeServerFailure, nil, nil)), newUpstream(t, says(dns.RcodeRefused, nil, nil))}, "SERVFAIL", 0, 150 * time.Millisecond},
+		{"both closed", []*upstream{closed, closed}, "SERVFAIL", 0, 150 * time.Millisecond},
+		{"one closed", []*upstream{closed}, "SERVFAIL", 0, 150 * time.Millisecond},
+		{"both silent", []*upstream{newUpstream(t, silent), newUpstream(t, silent)}, "SERVFAIL", 4 * time.Second, 5500 * time.Millisecond},
+		{"none", nil, "SERVFAIL", 0, 100 * time.Millisecond},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, dnsd.Config{Directory: newWorld(t)}, to(row.ups...))
+			m := new(dns.Msg)
+			m.SetQuestion("www.example.", dns.TypeA)
+			m.SetEdns0(1232, false)
+			start := time.Now()
+			got := send(t, s.addrs[0], m)
+			took := time.Since(start)
+			if short(got) != row.want || took < row.min || took > row.max {
+				t.Errorf("got %s after %v, want %s after %v to %v", short(got), took, row.want, row.min, row.max)
+			}
+			if got.Rcode == dns.RcodeServerFailure && edeOf(got) < 0 {
+				t.Error("SERVFAIL does not say why")
+			}
+			// A failure is remembered, so that the next one does not wait.
+			start = time.Now()
+			if again := send(t, s.addrs[0], m); short(again) != row.want || time.Since(start) > 100*time.Millisecond {
+				t.Errorf("asked again: %s after %v", short(again), time.Since(start))
+			}
+		})
+	}
+}
+
+// TestLostPacket: a server that answers at the second try is enough.
+func TestLostPacket(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int32
+	up := newUpstream(t, func(q asked, send func([]byte)) {
+		if n.Add(1) > 1 {
+			send(pack(replyTo(q, 0, []string{" 60 IN A 198.51.100.1"}, nil)))
+		}
+	})
+	s := serve(t, dnsd.Config{Directory: newWorld(t)}, to(up))
+	if got := short(ask(t, s.addrs[0], "www.example.", dns.TypeA)); got != "NOERROR; A 198.51.100.1" {
+		t.Errorf("got %s", got)
+	}
+	qs := up.questions()
+	if len(qs) != 2 || qs[0].from.Port() == qs[1].from.Port() || qs[0].msg.Id == qs[1].msg.Id {
+		t.Errorf("tries share a port or an ID: %v, %v", qs[0].from, qs[1].from)
+	}
+}
+
+// TestServerReturns: one that failed is asked first again soon.
+func TestServerReturns(t *testing.T) {
+	t.Parallel()
+	var dead atomic.Bool
+	dead.Store(true)
+	first := newUpstream(t, func(q asked, send func([]byte)) {
+		if !dead.Load() {
+			send(pack(replyTo(q, 0, []string{" 0 IN A 198.51.100.1"}, nil)))
+		}
+	})
+	second := newUpstream(t, says(0, []string{" 0 IN A 198.51.100.2"}, nil))
+	now := time.Now()
+	var later atomic.Int64
+	s := serveWith(t, dnsd.Config{Directory: newWorld(t)}, func(s *dnsd.Server) {
+		s.SetClock(func() time.Time { return now.Add(time.Duration(later.Load())) })
+		s.SetTiming(100*time.Millisecond, 0, 0, 0)
+	}, to(first, second))
+	get := func() (string, time.Duration) {
+		start := time.Now()
+		return short(ask(t, s.addrs[0], "www.example.", dns.TypeA)), time.Since(start)
+	}
+	get()
+	if got, took := get(); got != "NOERROR; A 198.51.100.2" || took > 80*time.Millisecond {
+		t.Errorf("right after a failure: %s after %v, want the second server at once", got, took)
+	}
+	dead.Store(false)
+	later.Store(int64(2 * time.Second))
+	if got, _ := get(); got != "NOERROR; A 198.51.100.1" {
+		t.Errorf("2 s after the failure: %s, want the first server", got)
+	}
+}
+
+func TestTruncatedUpstream(t *testing.T) {
+	var many []string
+	for i := range 200 {
+		many = append(many, fmt.Sprintf(" 60 IN A 198.51.100.%d", i))
+	}
+	up := newUpstream(t, func(q asked, send func([]byte)) {
+		m := replyTo(q, 0, many, nil)
+		if q.network == "udp" {
+			m.Truncated = true
+			m.Answer = m.Answer[:3]
+		}
+		send(pack(m))
+	})
+	s := serve(t, dnsd.Config{Directory: newWorld(t)}, to(up))
+	for range 2 {
+		c := &dns.Client{Net: "tcp"}
+		m := new(dns.Msg)
+		m.SetQuestion("many.example.", dns.TypeA)
+		r, _, err := c.Exchange(m, s.addrs[0])
+		if err != nil || len(r.Answer) != 200 || r.Truncated {
+			t.Fatalf("TCP: %v, %v; want 200 records", r, err)
+		}
+	}
+	r := ask(t, s.addrs[0], "many.example.", dns.TypeA)
+	if !r.Truncated || len(r.Answer) != 0 {
+		t.Errorf("UDP: got %d records, TC %t; want none and TC", len(r.Answer), r.Truncated)
+	}
+	if up.count() != 2 {
+		t.Errorf("upstream was asked %d times, want once by UDP and once by TCP", up.count())
+	}
+}
+
+// TestNoEDNS: a server that does not know EDNS is asked without.
+func TestNoEDNS(t *testing.T) {
+	up := newUpstream(t, func(q asked, send func([]byte)) {
+		if q.msg.IsEdns0() != nil {
+			m := replyTo(q, dns.RcodeFormatError, nil, nil)
+			m.Extra = nil
+			send(pack(m))
+			return
+		}
+		send(pack(replyTo(q, 0, []string{" 60 IN A 198.51.100.1"}, nil)))
+	})
+	s := serve(t, dnsd.Config{Directory: newWorld(t)}, to(up))
+	if got := short(ask(t, s.addrs[0], "www.example.", dns.TypeA)); got != "NOERROR; A 198.51.100.1" {
+		t.Errorf("got %s", got)
+	}
+}
+
+// TestJoined: a thousand clients with one question are one question.
+func TestJoined(t *testing.T) {
+	release := make(chan struct{})
+	up := newUpstream(t, func(q asked, send func([]byte)) {
+		<-release
+		send(pack(replyTo(q, 0, []string{" 60 IN A 198.51.100.1"}, nil)))
+	})
+	s := serve(t, dnsd.Config{Directory: newWorld(t)}, to(up))
+	var wg sync.WaitGroup
+	var wrong atomic.Int32
+	for i := range 200 {
+		wg.Go(func() {
+			m := new(dns.Msg)
+			m.SetQuestion([]string{"www.example.", "WWW.example."}[i%2], dns.TypeA)
+			c := &dns.Client{Timeout: 5 * time.Second}
+			r, _, err := c.Exchange(m, s.addrs[0])
+			if err != nil || short(r) != "NOERROR; A 198.51.100.1" || r.Question[0] != m.Question[0] || r.Answer[0].Header().Name != m.Question[0].Name {
+				wrong.Add(1)
+			}
+		})
+	}
+	for up.count() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	close(release)
+	wg.Wait()
+	if wrong.Load() != 0 || up.count() != 1 {
+		t.Errorf("%d of 200 got no or a wrong answer; upstream was asked %d times, want 1", wrong.Load(), up.count())
+	}
+	if s.Waiting() != 0 {
+		t.Errorf("%d places are still taken", s.Waiting())
+	}
+}
+
+// TestBusy: one silent group of upstreams takes no more than its places, and
+// other questions are answered meanwhile.
+func TestBusy(t *testing.T) {
+	up := newUpstream(t, silent)
+	fast := newUpstream(t, says(0, []string{" 60 IN A 198.51.100.1"}, nil))
+	s := serveWith(t, dnsd.Config{Directory: newWorld(t, shop("1234"))}, func(s *dnsd.Server) {
+		s.SetTiming(time.Minute, time.Minute, 0, 0)
+	}, to(up), to(fast))
+	conn, err := net.Dial("udp", s.addrs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const places = 1000
+	for i := range places {
+		m := new(dns.Msg)
+		m.SetQuestion(fmt.Sprintf("n%d.example.", i), dns.TypeA)
+		conn.Write(pack(m))
+		for sent := time.Now(); s.Waiting() <= i; time.Sleep(50 * time.Microsecond) {
+			if time.Since(sent) > 5*time.Second {
+				t.Fatalf("question %d does not wait", i)
+			}
+		}
+	}
+	for range 3 {
+		start := time.Now()
+		if got := short(ask(t, s.addrs[0], "more.example.", dns.TypeA)); got != "SERVFAIL" || time.Since(start) > time.Second {
+			t.Errorf("beyond %d questions: %s after %v, want SERVFAIL at once", places, got, time.Since(start))
+		}
+	}
+	if got := short(ask(t, s.addrs[1], "www.example.", dns.TypeA)); got != "NOERROR; A 198.51.100.1" {
+		t.Errorf("another group: %s", got)
+	}
+	if got := short(ask(t, s.addrs[0], "www-1234."+zone+".", dns.TypeA)); got != gatewayA {
+		t.Errorf("the zone: %s", got)
+	}
+}
+
+// TestEntropy: ports and IDs cannot be guessed from the ones before.
+func TestEntropy(t *testing.T) {
+	up := newUpstream(t, says(0, []string{" 60 IN A 198.51.100.1"}, nil))
+	s := serve(t, dnsd.Config{Directory: newWorld(t)}, to(up))
+	const n = 500
+	for i := range n {
+		ask(t, s.addrs[0], fmt.Sprintf("n%d.example.", i), dns.TypeA)
+	}
+	ports, ids := map[uint16]bool{}, map[uint16]bool{}
+	steps := 0
+	qs := up.questions()
+	for i, q := range qs {
+		ports[q.from.Port()], ids[q.msg.Id] = true, true
+		if i > 0 && q.from.Port()-qs[i-1].from.Port() < 4 {
+			steps++
+		}
+	}
+	if len(ports) < n*95/100 || len(ids) < n*95/100 || steps > n/20 {
+		t.Errorf("%d questions used %d ports (%d in sequence) and %d IDs", n, len(ports), steps, len(ids))
+	}
+}
+
+func TestOwnListener(t *testing.T) {
+	for _, listen := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
+		udp, tcp, err := dnsd.Listen(listen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		self := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(tcp.Addr().(*net.TCPAddr).Port))
+		run(t, dnsd.Config{Directory: newWorld(t)}, nil, dnsd.Listener{
+			UDP: udp, TCP: tcp, Resolver: &dnsd.Resolver{Upstreams: []netip.AddrPort{self}},
+		})
+		m := new(dns.Msg)
+		m.SetQuestion("www.example.", dns.TypeA)
+		m.SetEdns0(1232, false)
+		r := send(t, self.String(), m)
+		if r.Rcode != dns.RcodeServerFailure || !strings.Contains(fmt.Sprint(r.IsEdns0()), "this server itself") {
+			t.Errorf("listening on %s: got %v, want SERVFAIL that says why", listen, r)
+		}
+	}
+}
