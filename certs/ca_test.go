@@ -78,7 +78,7 @@ func TestLongZone(t *testing.T) {
 // chain returns what is presented behind the leaf.
 func chain(t *testing.T, ca *certs.CA, name string) *x509.CertPool {
 	t.Helper()
-	c, err := ca.GetCertificate(&tls.ClientHelloInfo{ServerName: name})
+	c, err := ca.GetCertificate(hello(name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestScanner(t *testing.T) {
 	for i := range 10_000 {
 		random := make([]byte, 1+i%40)
 		rand.Read(random)
-		if _, err := ca.GetCertificate(&tls.ClientHelloInfo{ServerName: hex.EncodeToString(random) + "." + zone}); err != nil {
+		if _, err := ca.GetCertificate(hello(hex.EncodeToString(random) + "." + zone)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -287,7 +287,7 @@ func TestFirstHandshakesSignOnce(t *testing.T) {
 	for range 100 {
 		wg.Go(func() {
 			<-start
-			if _, err := ca.GetCertificate(&tls.ClientHelloInfo{ServerName: "www-1234." + zone}); err != nil {
+			if _, err := ca.GetCertificate(hello("www-1234." + zone)); err != nil {
 				t.Error(err)
 			}
 		})

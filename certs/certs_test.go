@@ -3,6 +3,8 @@ package certs_test
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -15,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/clonegate/clonegate/certs"
 	"github.com/clonegate/clonegate/registry"
@@ -63,7 +66,7 @@ func mustCA(t testing.TB, change ...func(*certs.CAConfig)) (*certs.CA, certs.CAC
 // present returns the leaf that get presents to a client that asks for name.
 func present(t testing.TB, get func(*tls.ClientHelloInfo) (*tls.Certificate, error), name string) *x509.Certificate {
 	t.Helper()
-	c, err := get(&tls.ClientHelloInfo{ServerName: name})
+	c, err := get(hello(name))
 	if err != nil {
 		t.Fatalf("GetCertificate(%q): %v", name, err)
 	}
@@ -72,6 +75,30 @@ func present(t testing.TB, get func(*tls.ClientHelloInfo) (*tls.Certificate, err
 		t.Fatal(err)
 	}
 	return leaf
+}
+
+func hello(name string) *tls.ClientHelloInfo { return &tls.ClientHelloInfo{ServerName: name} }
+
+func pemOf(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// newUnboundCA returns a CA that may sign for every name.
+func newUnboundCA(t testing.TB) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pemOf(der)
 }
 
 func mustParse(t testing.TB, text []byte) *x509.Certificate {

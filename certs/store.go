@@ -130,8 +130,10 @@ func parseAuthority(text []byte) (*authority, error) {
 	if !ec.PublicKey.Equal(signer.PublicKey) {
 		return nil, errors.New("the key does not belong to the certificate behind it")
 	}
-	if err := signer.CheckSignatureFrom(root); err != nil {
-		return nil, fmt.Errorf("the second certificate did not sign the first: %w", err)
+	for _, signed := range []*x509.Certificate{signer, root} {
+		if err := signed.CheckSignatureFrom(root); err != nil {
+			return nil, fmt.Errorf("the second certificate did not sign %s: %w", signed.Subject.CommonName, err)
+		}
 	}
 	return &authority{root, signer, ec}, nil
 }
