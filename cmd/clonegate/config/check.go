@@ -56,8 +56,23 @@ func (d *decoder) checkZones(c *Config) {
 func (d *decoder) checkGateway(c *Config) {
 	d.checkAddresses("gateway.addresses", c.Gateway.Addresses)
 	d.checkAddresses("dns.nameservers", c.DNS.Nameservers)
-	if c.Gateway.Drain < 0 || c.Gateway.Drain > time.Hour {
-		d.wrong("gateway.drain", "%s is not between 0s and 1h", c.Gateway.Drain)
+	l := c.Gateway.Limits
+	for _, k := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"drain", c.Gateway.Drain},
+		{"limits.head", l.Head},
+		{"limits.idle", l.Idle},
+		{"limits.stall", l.Stall},
+		{"limits.dial", l.Dial},
+		{"limits.response", l.Response},
+		{"limits.upstream_idle", l.UpstreamIdle},
+		{"limits.websocket_idle", l.WebSocketIdle},
+	} {
+		if k.d <= 0 || k.d > 24*time.Hour {
+			d.wrong("gateway."+k.name, "%s is not above 0s and at most 24h", k.d)
+		}
 	}
 }
 

@@ -39,6 +39,25 @@ type Gateway struct {
 	TrustedPeers []netip.Prefix `yaml:"trusted_peers"`
 	AccessLog    bool           `yaml:"access_log"`
 	Drain        time.Duration  `yaml:"drain"`
+	Limits       Limits         `yaml:"limits"`
+}
+
+// Limits bound what one client, one connection and one clone can take.
+type Limits struct {
+	RequestsPerClone     int           `yaml:"requests_per_clone"`
+	WebSocketsPerClone   int           `yaml:"websockets_per_clone"`
+	StreamsPerConnection int           `yaml:"streams_per_connection"`
+	ConnectionsPerSource int           `yaml:"connections_per_source"`
+	HeadBytes            int           `yaml:"head_bytes"`
+	IdlePerEndpoint      int           `yaml:"idle_per_endpoint"`
+	IdleConnections      int           `yaml:"idle_connections"`
+	Head                 time.Duration `yaml:"head"`
+	Idle                 time.Duration `yaml:"idle"`
+	Stall                time.Duration `yaml:"stall"`
+	Dial                 time.Duration `yaml:"dial"`
+	Response             time.Duration `yaml:"response"`
+	UpstreamIdle         time.Duration `yaml:"upstream_idle"`
+	WebSocketIdle        time.Duration `yaml:"websocket_idle"`
 }
 
 // API is where startup scripts, pipelines and the command line call.

@@ -83,8 +83,11 @@ func formatSection(v reflect.Value) string {
 	return "{" + strings.Join(pairs, ", ") + "}"
 }
 
-// formatDuration writes 2m for 2m0s, and 1h for 1h0m0s.
+// formatDuration writes 2m for 2m0s, 1h for 1h0m0s and 90s for 1m30s.
 func formatDuration(d time.Duration) string {
+	if d%time.Second == 0 && d%time.Minute != 0 && d < 2*time.Minute {
+		return strconv.Itoa(int(d/time.Second)) + "s"
+	}
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")

@@ -23,6 +23,8 @@ func parseValue(dst any, text string) error {
 		return parseInto(p, text, parseBool, "true or false")
 	case *uint16:
 		return parseInto(p, text, parsePort, "a port, 0 to 65535")
+	case *int:
+		return parseInto(p, text, parseCount, "a whole number above 0")
 	case *time.Duration:
 		return parseInto(p, text, time.ParseDuration, "a duration with its unit, such as 30s, 5m or 1h30m")
 	case *netip.Addr:
@@ -82,6 +84,14 @@ func parseBool(s string) (bool, error) {
 func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	return uint16(n), err
+}
+
+func parseCount(s string) (int, error) {
+	n, err := strconv.ParseInt(s, 10, 32)
+	if err == nil && n <= 0 {
+		err = strconv.ErrRange
+	}
+	return int(n), err
 }
 
 func parsePrefix(dst *netip.Prefix, s string) error {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"net/netip"
+	"slices"
 
 	"github.com/clonegate/clonegate/certs"
+	"github.com/clonegate/clonegate/registry"
 )
 
 // A certificateSource is where the certificates of the gateway and the API
@@ -35,9 +37,12 @@ func (d *Daemon) openCertificates(context.Context) error {
 	}
 	addrs := []netip.Addr{listen}
 	if listen.IsUnspecified() {
-		if addrs, err = machineAddresses(); err != nil {
+		all, err := machineAddresses()
+		if err != nil {
 			return err
 		}
+		// The CA signs for no others; who calls by those needs certificate files.
+		addrs = slices.DeleteFunc(all, func(a netip.Addr) bool { return !isPrivate(a) })
 	}
 	d.certificates.api, err = ca.ServerCertificate(nil, addrs)
 	return err
@@ -60,4 +65,9 @@ func (d *Daemon) openCertificateFiles() error {
 	}
 	d.parts = append(d.parts, part{"certificates", files.Run})
 	return nil
+}
+
+// isPrivate reports whether nobody outside this organisation has an address.
+func isPrivate(a netip.Addr) bool {
+	return a.IsLoopback() || slices.ContainsFunc(registry.PrivateNetworks, func(p netip.Prefix) bool { return p.Contains(a) })
 }

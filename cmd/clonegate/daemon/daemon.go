@@ -83,6 +83,7 @@ func Open(ctx context.Context, opts Options) (_ *Daemon, err error) {
 		d.openRegistry,
 		d.openCertificates,
 		d.openDNS,
+		d.openGateway,
 		d.openAPI,
 	} {
 		if err := step(ctx); err != nil {
@@ -114,7 +115,7 @@ func (d *Daemon) openRegistry(ctx context.Context) (err error) {
 	}
 	d.networks = registry.NewNetworks(append(allow[:len(allow):len(allow)], d.cfg.Providers.Process.Network))
 	d.networks.SetOwn(d.sockets.streams())
-	d.store, err = sqlite.Open(ctx, filepath.Join(d.cfg.Data, "registry.db"), sqlite.Config{})
+	d.store, err = sqlite.Open(ctx, storeFile(d.cfg.Data), sqlite.Config{})
 	if err != nil {
 		return err
 	}
@@ -212,3 +213,29 @@ func (d *Daemon) close() {
 		d.lock.Close()
 	}
 }
+
+// TryListen returns nil if a daemon with this configuration could listen now.
+func TryListen(ctx context.Context, cfg *config.Config) error {
+	s := new(sockets)
+	defer s.close()
+	return s.open(ctx, cfg)
+}
+
+// CheckStore returns nil if the registry in a data directory that no daemon
+// uses can be read and is sound. The error is fs.ErrNotExist if there is none.
+func CheckStore(ctx context.Context, data string) error {
+	file := storeFile(data)
+	if _, err := os.Stat(file); err != nil {
+		return err
+	}
+	store, err := sqlite.Open(ctx, file, sqlite.Config{})
+	if err != nil {
+		return err
+	}
+	return store.Close()
+}
+
+func storeFile(data string) string { return filepath.Join(data, "registry.db") }
+
+// CAFile is the certificate of the internal CA in a data directory.
+func CAFile(data string) string { return filepath.Join(data, "ca.pem") }

@@ -36,7 +36,7 @@ func (d *Daemon) describe() Addresses {
 	a := Addresses{
 		PID: os.Getpid(), Version: d.version, Zone: string(d.cfg.Zone),
 		Gateway: GatewayAddresses{Listen: addrOf(d.sockets.gateway).String()},
-		API:     APIAddresses{Listen: addrOf(d.sockets.api).String(), URL: apiURL(addrOf(d.sockets.api))},
+		API:     APIAddresses{Listen: addrOf(d.sockets.api).String(), URL: d.apiURL()},
 	}
 	if d.sockets.redirect != nil {
 		a.Gateway.Redirect = addrOf(d.sockets.redirect).String()
@@ -50,13 +50,16 @@ func (d *Daemon) describe() Addresses {
 	return a
 }
 
-// apiURL returns the base URL by which this machine calls an API that listens
-// on addr.
-func apiURL(addr netip.AddrPort) string {
+// apiURL returns the base URL by which this machine calls the API. With
+// certificate files it has the name that the certificate is for.
+func (d *Daemon) apiURL() string {
+	addr := addrOf(d.sockets.api)
 	switch {
 	case addr.Addr().IsLoopback():
 		return "http://" + addr.String()
-	case addr.Addr().IsUnspecified() && addr.Addr().Is4():
+	case len(d.cfg.Certificates.Files) > 0 && len(d.cfg.API.Hosts) > 0:
+		return fmt.Sprintf("https://%s:%d", d.cfg.API.Hosts[0], addr.Port())
+	case addr.Addr() == netip.IPv4Unspecified():
 		return fmt.Sprintf("https://127.0.0.1:%d", addr.Port())
 	case addr.Addr().IsUnspecified():
 		return fmt.Sprintf("https://[::1]:%d", addr.Port())

@@ -49,7 +49,7 @@ func LockData(dir string) (*Lock, error) {
 		pid, _ := os.ReadFile(name)
 		return nil, &InUseError{Dir: dir, Process: strings.TrimSpace(string(pid))}
 	}
-	if err := f.Truncate(0); err == nil {
+	if err = f.Truncate(0); err == nil {
 		_, err = fmt.Fprintln(f, os.Getpid())
 	}
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 func NewLog(w io.Writer, cfg config.Log) *slog.Logger {
 	terminal := isTerminal(w)
 	if cfg.Format == config.LogText || cfg.Format == config.LogAuto && terminal {
-		return slog.New(tint.NewHandler(w, &tint.Options{
+		return slog.New(tint.NewTextHandler(w, &tint.Options{
 			Level: cfg.Level, TimeFormat: time.TimeOnly, NoColor: !terminal || os.Getenv("NO_COLOR") != "",
 		}))
 	}
