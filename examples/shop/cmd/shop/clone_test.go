@@ -143,16 +143,22 @@ func (c *clone) stop(name string) {
 // healthy waits until /healthz of a host answers with a status.
 func (c *clone) healthy(name string, status int) {
 	c.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	eventually(c.t, fmt.Sprintf("/healthz of %s is %d", name, status), func() bool {
 		res, err := http.Get(c.url(name, "/healthz"))
-		if err == nil {
-			res.Body.Close()
-			if res.StatusCode == status {
-				return
-			}
+		if err != nil {
+			return false
 		}
+		res.Body.Close()
+		return res.StatusCode == status
+	})
+}
+
+// eventually waits until something holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			c.t.Fatalf("/healthz of %s did not become %d; the last answer was %v, %v", name, status, res, err)
+			t.Fatalf("it never came true that %s", what)
 		}
 	}
 }
