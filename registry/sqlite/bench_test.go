@@ -73,16 +73,20 @@ func BenchmarkTouch(b *testing.B) {
 	}
 }
 
-// seed commits size clones with an event each and returns the last sequence
-// number.
+// seed commits size clones, many with one event, and returns the number of the
+// newest event.
 func seed(t testing.TB, s *sqlite.Store, size int) (seq uint64) {
 	t.Helper()
+	return seedWith(t, s, size, clone)
+}
+
+func seedWith(t testing.TB, s *sqlite.Store, size int, ith func(i int, revision uint64) *registry.Clone) (seq uint64) {
+	t.Helper()
 	for next := 0; next < size; {
-		var b registry.Batch
+		seq++
+		b := registry.Batch{Events: []registry.Event{{Seq: seq}}}
 		for range min(5000, size-next) {
-			seq++
-			one := batch(seq, clone(next, seq))
-			b.Clones, b.Events = append(b.Clones, one.Clones...), append(b.Events, one.Events...)
+			b.Clones = append(b.Clones, ith(next, seq))
 			next++
 		}
 		if err := s.Commit(t.Context(), &b); err != nil {

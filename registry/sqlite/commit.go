@@ -14,8 +14,8 @@ import (
 // batch were written. Events must follow on those that are kept: a batch that
 // would leave a gap, or that another writer has overtaken, is refused.
 //
-// The context bounds the wait for other writers; a write that has begun is
-// finished.
+// The context bounds the wait for the other writers of this process. A write
+// that has begun is finished; SQLite waits 5 seconds for other programs.
 func (s *Store) Commit(ctx context.Context, b *registry.Batch) error {
 	return s.fail("commit to", s.inTransaction(ctx, func(t *transaction) error {
 		if b.NextID != 0 {

@@ -149,7 +149,7 @@ func TestDamagedValues(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "registry.db")
 	s := open(t, path)
-	seed(t, s, 2000)
+	appendEvents(t, s, seed(t, s, 2000), 10, 1)
 	db := raw(t, path)
 	for _, query := range []string{
 		`UPDATE clones SET value = '{"id":' WHERE id = '2500'`,
@@ -183,7 +183,7 @@ func TestFlippedBytes(t *testing.T) {
 	good := goodFile(t)
 	dir := t.TempDir()
 	refused := 0
-	const flips = 100
+	const flips = 50
 	for i := range flips {
 		at := rand.IntN(len(good))
 		path := filepath.Join(dir, fmt.Sprint(i, ".db"))
@@ -205,12 +205,12 @@ func TestFlippedBytes(t *testing.T) {
 	t.Logf("%d of %d flips were noticed", refused, flips)
 }
 
-// goodFile returns the content of a closed registry of 300 clones.
+// goodFile returns the content of a closed registry of 300 clones and events.
 func goodFile(t *testing.T) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "good.db")
 	s := open(t, path)
-	seed(t, s, 300)
+	appendEvents(t, s, seed(t, s, 300), 300, 100)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
