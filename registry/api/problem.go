@@ -108,6 +108,17 @@ var kinds = [...]struct {
 	{registry.ErrInvalid, http.StatusUnprocessableEntity, "invalid", "The input is not valid"},
 }
 
+// ErrorOf returns the registry's error that a code stands for, nil if it
+// stands for none, so that a client can branch as a caller of the registry.
+func ErrorOf(code string) error {
+	for _, k := range kinds {
+		if k.code == code {
+			return k.err
+		}
+	}
+	return nil
+}
+
 func title(status int, code string) string {
 	for _, k := range kinds {
 		if k.code == code {
@@ -219,9 +230,12 @@ func translate(ctx huma.Context, _ string, v any) (any, error) {
 		}
 		return invalid(faults...), nil
 	case http.StatusBadRequest:
+		for _, d := range m.Errors {
+			m.Detail += ": " + d.Message
+		}
 		return Refusal(m.Status, "bad-request", "%s", m.Detail), nil
 	}
-	return ProblemOf(errors.New(m.Error())), nil
+	return ProblemOf(errors.New(m.Detail)), nil
 }
 
 // faultOf names the rule behind one of huma's messages.

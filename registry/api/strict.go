@@ -110,9 +110,13 @@ func (c *checker) value(schema *huma.Schema) error {
 	return nil
 }
 
-// number refuses for a whole number what does not fit the field's type, such
-// as 1e3 and 99999999999. What the field's bounds are, huma checks.
+// number refuses what no number of ours can hold, as 1e999, and for a whole
+// number what does not fit the field's type, as 1e3 and 99999999999. What the
+// field's bounds are, huma checks.
 func (c *checker) number(schema *huma.Schema, n json.Number) error {
+	if _, err := n.Float64(); err != nil {
+		return c.fault("value", "%s is too large a number", clip(n.String()))
+	}
 	if schema == nil || schema.Type != huma.TypeInteger {
 		return nil
 	}
