@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/sqlite"
 )
 
 // TestKill kills a process that writes, again and again, and looks for
@@ -21,7 +22,7 @@ func TestKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry.db")
 	acknowledged, commits := uint64(0), 0
 	for range 25 {
-		for _, seq := range writeUntilKilled(t, path) {
+		for _, seq := range writeUntilKilled(t, path, rand.IntN(5) == 0) {
 			acknowledged = max(acknowledged, seq)
 			commits++
 		}
@@ -40,9 +41,27 @@ func TestKill(t *testing.T) {
 	t.Logf("%d commits acknowledged in 25 lives", commits)
 }
 
+// TestKillFirstStart kills processes while they make a file, or soon after.
+func TestKillFirstStart(t *testing.T) {
+	t.Parallel()
+	for range 25 {
+		path := filepath.Join(t.TempDir(), "registry.db")
+		acknowledged := writeUntilKilled(t, path, true)
+		s, err := sqlite.Open(t.Context(), path, sqlite.Config{})
+		if err != nil && len(acknowledged) == 0 && strings.Contains(err.Error(), "is empty, so it was cut off or never finished") {
+			continue // the words that fit; nothing is lost
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkKept(t, s, uint64(2*len(acknowledged)))
+		s.Close()
+	}
+}
+
 // writeUntilKilled returns the numbers that a writing process acknowledged
-// before it was killed. Most are killed while writing, some while opening.
-func writeUntilKilled(t *testing.T, path string) (acknowledged []uint64) {
+// before it was killed: at any moment, or once it has begun to write.
+func writeUntilKilled(t *testing.T, path string, anyMoment bool) (acknowledged []uint64) {
 	t.Helper()
 	cmd := child(t, "write", path)
 	stdout, err := cmd.StdoutPipe()
@@ -53,10 +72,9 @@ func writeUntilKilled(t *testing.T, path string) (acknowledged []uint64) {
 		t.Fatal(err)
 	}
 	kill := func() {
-		time.AfterFunc(time.Duration(rand.IntN(80))*time.Millisecond, func() { cmd.Process.Kill() })
+		time.AfterFunc(time.Duration(rand.IntN(60))*time.Millisecond, func() { cmd.Process.Kill() })
 	}
-	killed := rand.IntN(5) == 0
-	if killed {
+	if anyMoment {
 		kill()
 	}
 	lines := bufio.NewReader(stdout)
@@ -70,8 +88,7 @@ func writeUntilKilled(t *testing.T, path string) (acknowledged []uint64) {
 			t.Fatal(err)
 		}
 		acknowledged = append(acknowledged, seq)
-		if !killed {
-			killed = true
+		if len(acknowledged) == 1 && !anyMoment {
 			kill()
 		}
 	}

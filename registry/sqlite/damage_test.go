@@ -132,17 +132,25 @@ func TestMissingFiles(t *testing.T) {
 	}
 }
 
-// TestInterruptedFirstStart finds a file in which SQLite has written its
-// header, but no schema was.
+// TestInterruptedFirstStart finds what a first start leaves that was cut short.
 func TestInterruptedFirstStart(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "registry.db")
-	db := raw(t, path)
-	if _, err := db.Exec("PRAGMA journal_mode = wal"); err != nil {
-		t.Fatal(err)
+	for name, query := range map[string]string{
+		"no table": ``,
+		"no migration": `CREATE TABLE registry_schema (id INTEGER PRIMARY KEY AUTOINCREMENT,
+				version_id INTEGER NOT NULL, is_applied INTEGER NOT NULL, tstamp TIMESTAMP DEFAULT (datetime('now')));
+			INSERT INTO registry_schema (version_id, is_applied) VALUES (0, 1)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "registry.db")
+			db := raw(t, path)
+			if _, err := db.Exec("PRAGMA journal_mode = wal;" + query); err != nil {
+				t.Fatal(err)
+			}
+			db.Close()
+			seed(t, open(t, path), 3)
+		})
 	}
-	db.Close()
-	seed(t, open(t, path), 3)
 }
 
 func TestDamagedValues(t *testing.T) {

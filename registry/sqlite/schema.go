@@ -57,9 +57,12 @@ func (s *Store) inspect(ctx context.Context) error {
 	defer db.Close()
 	db.SetMaxOpenConns(1)
 
+	// Until the first migration is done there is nothing but goose's own table,
+	// which it makes before.
 	var tables, application int64
 	err := db.QueryRowContext(ctx, `
-		SELECT (SELECT count(*) FROM sqlite_schema), application_id FROM pragma_application_id`).
+		SELECT (SELECT count(*) FROM sqlite_schema WHERE tbl_name NOT IN (?, 'sqlite_sequence')), application_id
+		FROM pragma_application_id`, schemaTable).
 		Scan(&tables, &application)
 	if err != nil {
 		return s.fail("open", err)
