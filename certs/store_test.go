@@ -35,7 +35,7 @@ func child(t *testing.T, what, dir string, env ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), exe)
-	cmd.Env = append(append(os.Environ(), "CERTS_TEST_CHILD="+what, "CERTS_TEST_DIR="+dir), env...)
+	cmd.Env = append(append(os.Environ(), "CERTS_TEST_CHILD="+what, "CERTS_TEST_DIR="+dir, "GORACE=atexit_sleep_ms=0"), env...)
 	return cmd
 }
 
