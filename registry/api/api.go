@@ -96,7 +96,7 @@ func New(cfg Config) (*API, error) {
 		mux:      http.NewServeMux(),
 	}
 	a.huma = newHuma(a.mux, cfg.Version)
-	a.huma.UseMiddleware(a.checkRole, a.readBody)
+	a.huma.UseMiddleware(a.checkRole, a.checkQuery, a.readBody)
 	a.routes()
 	return a, nil
 }

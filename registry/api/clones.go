@@ -166,7 +166,7 @@ func (a *API) renewClone(ctx context.Context, in *renewInput) (*grantOutput, err
 
 type endInput struct {
 	CloneID
-	Instance string `query:"instance" doc:"The life to end; clones must name theirs. Without it, whichever life there is."`
+	Instance string `query:"instance" minLength:"1" doc:"The life to end; clones must name theirs. Without it, whichever life there is."`
 }
 
 type cloneOutput struct {

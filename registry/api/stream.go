@@ -92,7 +92,7 @@ func (a *API) serve(hctx huma.Context, run func(context.Context, *stream) error)
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
-	if err := s.flush(); err != nil {
+	if err := s.flush(); err != nil || r.Method == http.MethodHead {
 		return
 	}
 	if err := run(ctx, s); err != nil && ctx.Err() == nil {

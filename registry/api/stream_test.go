@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -371,4 +372,45 @@ func TestStreamsEnd(t *testing.T) {
 	if p := d.do(viewer, "GET", "/v1/watch", "").problem(t); p.Status != 503 || p.Code != "closing" {
 		t.Errorf("a stream after Close: %+v", p)
 	}
+}
+
+// A stream with nothing to say outlives its own patience and the server's
+// bounds, over both protocols.
+func TestIdleStreamsLive(t *testing.T) {
+	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(proto, func(t *testing.T) {
+			d := start(t, func(_ *registrytest.Store, _ *registry.Config, cfg *api.Config) {
+				cfg.Patience = 50 * time.Millisecond
+				cfg.Hosts = []string{"example.com"}
+			})
+			server := httptest.NewUnstartedServer(nil)
+			server.Config = d.api.Server()
+			server.Config.WriteTimeout = 50 * time.Millisecond
+			server.EnableHTTP2 = proto == "HTTP/2.0"
+			server.StartTLS()
+			t.Cleanup(server.Close)
+			d.client, d.url = server.Client(), server.URL
+			f := d.follow(viewer, "/v1/watch", "")
+			if f.resp.Proto != proto {
+				t.Fatalf("over %s", f.resp.Proto)
+			}
+			f.list()
+			time.Sleep(200 * time.Millisecond) // four times what a write may take
+			d.register("1", "x", "ada")
+			if m, _ := f.next(); m.event != api.KindClone {
+				t.Errorf("got %+v", m)
+			}
+		})
+	}
+}
+
+// HEAD asks whether there is a stream, not for one.
+func TestHeadOfAStream(t *testing.T) {
+	d := start(t, nil)
+	for range 3 {
+		if a := d.do(viewer, "HEAD", "/v1/watch", ""); a.status != 200 || a.header.Get("Content-Type") != "text/event-stream" {
+			t.Errorf("status %d, Content-Type %q", a.status, a.header.Get("Content-Type"))
+		}
+	}
+	d.wantMetric("clonegate_api_streams 0")
 }

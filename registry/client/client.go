@@ -46,10 +46,10 @@ type Config struct {
 
 // A Client calls one daemon. Its methods may be called at the same time.
 type Client struct {
-	base  *url.URL
-	cfg   Config
-	http  *http.Client
-	pause func(ctx context.Context, d time.Duration) error
+	base    *url.URL
+	cfg     Config
+	http    *http.Client
+	silence time.Duration // after which a stream is taken for dead
 }
 
 // New returns a client. It connects to nothing yet.
@@ -75,7 +75,7 @@ func New(cfg Config) (*Client, error) {
 	cfg.UserAgent = cmp.Or(cfg.UserAgent, "clonegate")
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	return &Client{
-		base: base, cfg: cfg, pause: pause,
+		base: base, cfg: cfg, silence: silence,
 		http: &http.Client{
 			Transport: &http.Transport{
 				Proxy:                 http.ProxyFromEnvironment,
@@ -181,7 +181,7 @@ func (c *Client) Do(ctx context.Context, req Request, out any) (status int, err 
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
 			return status, err
 		}
-		if c.pause(ctx, wait) != nil {
+		if pause(ctx, wait) != nil {
 			return status, err
 		}
 	}

@@ -369,7 +369,7 @@ func TestNotTheAPI(t *testing.T) {
 	answers := map[string]http.HandlerFunc{
 		"a page":     func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
 		"an error":   func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 404) },
-		"a redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other, 307) },
+		"a redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other, http.StatusTemporaryRedirect) },
 		"half JSON":  func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"id":`) },
 		"a cut answer": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -38,7 +37,7 @@ func (c *Client) Stream(ctx context.Context, path string, query url.Values, last
 	return err
 }
 
-var errSilent = fmt.Errorf("the stream has said nothing for %s", silence)
+var errSilent = errors.New("the stream has fallen silent")
 
 // stream is Stream, and tells whether it was each that ended it.
 func (c *Client) stream(ctx context.Context, path string, query url.Values, lastID string, each func(Message) error) (stopped bool, err error) {
@@ -53,9 +52,9 @@ func (c *Client) stream(ctx context.Context, path string, query url.Values, last
 		return false, err
 	}
 	defer resp.Body.Close()
-	watchdog := time.AfterFunc(silence, func() { cancel(errSilent) })
+	watchdog := time.AfterFunc(c.silence, func() { cancel(errSilent) })
 	defer watchdog.Stop()
-	stopped, err = readMessages(resp.Body, func() { watchdog.Reset(silence) }, each)
+	stopped, err = readMessages(resp.Body, func() { watchdog.Reset(c.silence) }, each)
 	if !stopped && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -133,14 +132,14 @@ func (c *Client) follow(ctx context.Context, path string, after uint64, each fun
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		pause := wait/2 + rand.N(wait) // not all clients at once
+		delay := wait/2 + rand.N(wait) // not all clients at once
 		if e, ok := errors.AsType[*Error](err); ok {
 			if e.Status < 500 && e.Status != http.StatusTooManyRequests {
 				return err
 			}
-			pause = max(pause, min(e.RetryAfter, longestPause))
+			delay = max(delay, min(e.RetryAfter, longestPause))
 		}
-		if err := c.pause(ctx, pause); err != nil {
+		if err := pause(ctx, delay); err != nil {
 			return err
 		}
 		wait = min(2*wait, longestPause)
