@@ -38,6 +38,12 @@ func takeLock(path string) (*os.File, error) {
 	return f, nil
 }
 
+// releaseLock ends the lock outright: closing alone would leave it to a child
+// that another goroutine is just starting, until that child runs its program.
+func releaseLock(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+}
+
 // prepareFile makes the file if there is none and inspects it otherwise.
 func (s *Store) prepareFile(ctx context.Context) error {
 	switch info, err := os.Stat(s.path); {

@@ -88,5 +88,5 @@ func (s *Store) close() error {
 	if s.write != nil {
 		errs = append(errs, s.fail("close", s.write.Close()))
 	}
-	return errors.Join(append(errs, s.lock.Close())...)
+	return errors.Join(append(errs, releaseLock(s.lock))...)
 }
