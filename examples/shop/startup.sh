@@ -52,7 +52,7 @@ call() {
 register() { call PUT "$clone" "$registration"; }
 renew() { call POST "$clone/renew" "{\"instance\": \"$CLONEGATE_INSTANCE\"}"; }
 
-# field NAME PATTERN prints the first value of that name in the answer.
+# field NAME PATTERN prints the value of that name in the answer.
 field() { printf '%s' "$answer" | sed -n "s/.*\"$1\": *\($2\).*/\1/p"; }
 
 say() { echo "startup: clone $CLONEGATE_ID: $*" >&2; }
@@ -60,7 +60,7 @@ fail() { say "$*"; exit 1; }
 
 # nap SECONDS (20 if the answer did not say) can be interrupted by a signal,
 # which a plain sleep cannot.
-nap() { sleep "${1:-20}" & sleeper=$!; wait "$sleeper"; }
+nap() { sleep "${1:-20}" & sleeper=$!; wait "$sleeper"; sleeper=; }
 
 stop() {
   trap '' TERM INT

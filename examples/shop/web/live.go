@@ -36,14 +36,7 @@ func (f *Front) liveOrders(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(conn.CloseRead(r.Context()))
 	defer cancel()
 	go ping(ctx, conn)
-	go func() {
-		select {
-		case <-f.Stop:
-			conn.Close(websocket.StatusGoingAway, "shutting down")
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+	go f.sayGoodbye(ctx, cancel, conn)
 	f.push(ctx, conn, after)
 }
 
@@ -76,6 +69,16 @@ func send(ctx context.Context, conn *websocket.Conn, e shop.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	return wsjson.Write(ctx, conn, e)
+}
+
+// sayGoodbye ends a connection in good order when the front stops.
+func (f *Front) sayGoodbye(ctx context.Context, cancel context.CancelFunc, conn *websocket.Conn) {
+	select {
+	case <-f.Stop:
+		conn.Close(websocket.StatusGoingAway, "shutting down")
+		cancel()
+	case <-ctx.Done():
+	}
 }
 
 // ping finds out about browsers that have gone without a word.
