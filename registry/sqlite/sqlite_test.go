@@ -11,6 +11,7 @@ import (
 )
 
 func TestStore(t *testing.T) {
+	t.Parallel()
 	registrytest.TestStore(t, func(t *testing.T) (registry.Store, func() registry.Store) {
 		path := filepath.Join(t.TempDir(), "registry.db")
 		s := open(t, path)
