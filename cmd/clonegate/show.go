@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/clonegate/clonegate/registry/api"
+)
+
+func newShow(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show ID",
+		Short: "Show everything about a clone",
+		Long:  "Show everything that is known about a clone. ID is its configuration ID or an alias.",
+		Args:  wantArgs(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			clone, err := findClone(cmd.Context(), c, args[0])
+			if err != nil {
+				return err
+			}
+			return a.result(clone, func(w io.Writer) { printClone(w, clone, time.Now()) })
+		},
+	}
+}
+
+func printClone(w io.Writer, c *api.Clone, now time.Time) {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name, text string) {
+		if text != "" {
+			fmt.Fprintf(tw, "%s\t%s\n", name, text)
+		}
+	}
+	row("clone", title(c))
+	state := fmt.Sprintf("%s since %s", c.State, short(now.Sub(c.Changed)))
+	if c.Reason != "" {
+		state += ": " + c.Reason
+	}
+	row("state", state)
+	if c.EndedBy != "" {
+		row("ended", fmt.Sprintf("%s by %s", ago(c.Ended, now), c.EndedBy))
+	}
+	row("template", c.Template)
+	row("deploy tag", c.DeployTag)
+	row("provider", c.Provider)
+	row("owner", c.Owner)
+	row("labels", pairs(c.Labels))
+	row("params", pairs(c.Params))
+	row("created", ago(c.Created, now))
+	if l := c.Lease; l != nil {
+		row("lease", fmt.Sprintf("%d s left of %d s", l.Left, l.TTL))
+	}
+	for _, name := range serviceNames(c) {
+		row("service "+name, c.URLs[name])
+		if eps := c.Services[name].Endpoints; len(eps) > 0 {
+			row("", "at "+joinText(eps))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Hosts)) {
+		row("host "+string(name), joinText(c.Hosts[name]))
+	}
+	tw.Flush()
+}
+
+// pairs writes a map as "a=1 b=2".
+func pairs(m map[string]string) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, k+"="+m[k])
+	}
+	return strings.Join(out, " ")
+}
+
+func joinText[T netip.Addr | netip.AddrPort](list []T) string {
+	texts := make([]string, len(list))
+	for i, x := range list {
+		texts[i] = fmt.Sprint(x)
+	}
+	return strings.Join(texts, ", ")
+}
