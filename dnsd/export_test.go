@@ -1,14 +1,20 @@
 package dnsd
 
-import "time"
+import (
+	"strconv"
+	"time"
+
+	"github.com/clonegate/clonegate/registry"
+	"github.com/miekg/dns"
+)
 
 // SetTiming shortens the waits of tests that would otherwise take their full
 // length. Zero leaves one as it is.
-func (s *Server) SetTiming(try, total, stale, idle time.Duration) {
+func (s *Server) SetTiming(try, hedge, total, stale, idle time.Duration) {
 	for _, d := range []struct {
 		of *time.Duration
 		to time.Duration
-	}{{&s.timing.try, try}, {&s.timing.total, total}, {&s.timing.stale, stale}, {&s.timing.idle, idle}} {
+	}{{&s.timing.try, try}, {&s.timing.hedge, hedge}, {&s.timing.total, total}, {&s.timing.stale, stale}, {&s.timing.idle, idle}} {
 		if d.to != 0 {
 			*d.of = d.to
 		}
@@ -27,3 +33,37 @@ func (s *Server) CacheSize() (entries, bytes int) {
 
 // Waiting returns how many questions wait for upstreams.
 func (s *Server) Waiting() int { return len(s.waiting) }
+
+// ParseRecord returns a record as it is served.
+func ParseRecord(rec registry.Record, origin string) (dns.RR, error) {
+	_, rr, err := parseRecord(rec, origin)
+	return rr, err
+}
+
+// A FilledCache is a cache of the default bounds with made-up entries in it.
+type FilledCache struct{ c *cache }
+
+// NewFilledCache puts n entries of size octets into a cache.
+func NewFilledCache(n, size int) *FilledCache {
+	f := &FilledCache{newCache(maxCacheEntries, maxCacheBytes)}
+	for i := range n {
+		f.Refill(i, size)
+	}
+	return f
+}
+
+func fillerKey(i int) cacheKey { return cacheKey{name: strconv.Itoa(i)} }
+
+// Refill replaces entry i.
+func (f *FilledCache) Refill(i, size int) {
+	f.c.put(&entry{key: fillerKey(i), wire: make([]byte, size)})
+}
+
+// Has reports whether entry i is kept.
+func (f *FilledCache) Has(i int) bool { return f.c.get(fillerKey(i)) != nil }
+
+// Size returns how many entries are kept, and their size in octets.
+func (f *FilledCache) Size() (entries, bytes int) { return f.c.lru.Len(), f.c.bytes }
+
+// Compile compiles a clone's names.
+func Compile(c *registry.Clone, zone registry.Host) { compile(c, newZone(zone)) }

@@ -219,7 +219,7 @@ func TestSize(t *testing.T) {
 func TestJunk(t *testing.T) {
 	up := newUpstream(t, silent)
 	s := serveWith(t, dnsd.Config{Directory: newWorld(t, shop("1234"))}, func(s *dnsd.Server) {
-		s.SetTiming(300*time.Millisecond, 300*time.Millisecond, 0, 0)
+		s.SetTiming(300*time.Millisecond, 0, 300*time.Millisecond, 0, 0)
 	}, nil, to(up))
 	before := runtime.NumGoroutine()
 	most := 0

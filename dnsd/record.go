@@ -1,6 +1,7 @@
 package dnsd
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -71,10 +72,28 @@ func parseRecord(rec registry.Record, origin string) (rel string, rr dns.RR, err
 	if _, more := parser.Next(); more || parser.Err() != nil || rr.Header().Rrtype != rrtype {
 		return "", nil, recordError(rec, "data %q holds more than the data of one %s record", clip(rec.Data), rec.Type)
 	}
-	if _, err := dns.PackRR(rr, make([]byte, dns.MaxMsgSize), 0, nil, false); err != nil {
-		return "", nil, recordError(rec, "data %q does not fit a DNS message: %v", clip(rec.Data), err)
+	if err := survivesWire(rr); err != nil {
+		return "", nil, recordError(rec, "data %q cannot be sent: %v", clip(rec.Data), err)
 	}
 	return rel, rr, nil
+}
+
+// survivesWire returns nil if a client can read the record that we send. The
+// text form can say what the wire form cannot, such as a TXT without strings.
+func survivesWire(rr dns.RR) error {
+	wire := make([]byte, 2*maxRecordData)
+	n, err := dns.PackRR(rr, wire, 0, nil, false)
+	if err != nil {
+		return err
+	}
+	back, _, err := dns.UnpackRR(wire[:n], 0)
+	if err != nil {
+		return err
+	}
+	if back.Header().Rdlength == 0 {
+		return errors.New("it is empty")
+	}
+	return nil
 }
 
 // recordOwner returns the owner's name relative to the clone.

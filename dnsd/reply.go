@@ -85,7 +85,7 @@ func (q *query) message(r *result, recursion bool) *dns.Msg {
 // UDP is sent without any record and with TC, so that nobody works with half
 // an answer.
 func (q *query) pack(r *result, recursion, tcp bool) ([]byte, error) {
-	limit := dns.MaxMsgSize - 1
+	limit := dns.MaxMsgSize
 	if !tcp {
 		limit = q.size
 	}

@@ -253,10 +253,10 @@ func TestResolvConf(t *testing.T) {
 	}
 	now := time.Now()
 	write("# mine\nsearch example.com\nnameserver bogus\nnameserver 0.0.0.0\nnameserver 127.9.8.7\noptions edns0\n", now)
-	clock := now
+	var c clock
 	s := serveWith(t, dnsd.Config{Directory: newWorld(t), ResolvConf: path}, func(s *dnsd.Server) {
-		s.SetTiming(100*time.Millisecond, 200*time.Millisecond, 0, 0)
-		s.SetClock(func() time.Time { return clock })
+		s.SetTiming(100*time.Millisecond, 0, 200*time.Millisecond, 0, 0)
+		s.SetClock(c.now)
 	}, &dnsd.Resolver{})
 	why := func() string {
 		t.Helper()
@@ -273,12 +273,12 @@ func TestResolvConf(t *testing.T) {
 		t.Errorf("error = %q, want it to name the server of the file", got)
 	}
 	write("nameserver 127.9.8.6\n", now.Add(time.Second))
-	clock = clock.Add(10 * time.Second)
+	c.advance(10 * time.Second)
 	if got := why(); !strings.Contains(got, "127.9.8.6:53") {
 		t.Errorf("error = %q, want it to name the server of the changed file", got)
 	}
 	os.Remove(path)
-	clock = clock.Add(10 * time.Second)
+	c.advance(10 * time.Second)
 	if got := why(); !strings.Contains(got, "no upstream server is known") {
 		t.Errorf("error = %q, want it to say that there is no server", got)
 	}

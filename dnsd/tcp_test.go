@@ -78,7 +78,7 @@ func TestPipelining(t *testing.T) {
 
 func TestTCPHostile(t *testing.T) {
 	s := serveWith(t, dnsd.Config{Directory: newWorld(t, shop("1234"))}, func(s *dnsd.Server) {
-		s.SetTiming(0, 0, 0, 300*time.Millisecond)
+		s.SetTiming(0, 0, 0, 0, 300*time.Millisecond)
 	}, nil)
 	for _, row := range []struct {
 		name string
