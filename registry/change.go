@@ -6,7 +6,8 @@ import (
 )
 
 // A Change is one record at one revision, as readers of the registry see it.
-// Exactly one of its fields beside Revision and Event is set.
+// At most one of its fields beside Revision and Event is set; none is if the
+// event is about the registry itself.
 type Change struct {
 	Revision uint64
 	Event    *Event

@@ -34,6 +34,7 @@ const (
 	EventTemplateRevoked   = "template.revoked"   //
 	EventTokenCreated      = "token.created"      //
 	EventTokenRevoked      = "token.revoked"      //
+	EventRecovered         = "registry.recovered" // the store takes writes again
 )
 
 // An Actor is who asks for a change, for the audit log and for the rules.

@@ -209,14 +209,11 @@ func (r *Registry) runSweeper(ctx context.Context) {
 }
 
 // Sweep ends every lease whose time has run out. Run does this by itself.
-// While the store fails, no lease ends.
+// While the store fails, no lease ends, and Sweep tries whether it works again
+// by a write, since nothing less is proof.
 func (r *Registry) Sweep(ctx context.Context) error {
 	if r.Healthy() != nil {
-		if err := r.touch(ctx); err != nil {
-			return err
-		}
-		r.noteStore(nil)
-		return nil
+		return r.write(ctx, func(t *tx) error { t.note(EventRecovered, "the store works again; every lease starts anew"); return nil })
 	}
 	for {
 		ids := r.leases.expired(sweepLimit)

@@ -355,6 +355,9 @@ func TestStoreOutageEndsNoLease(t *testing.T) {
 			t.Error("a registration that was not written is visible")
 		}
 		time.Sleep(10 * time.Minute)
+		if r.Healthy() == nil {
+			t.Error("Healthy forgets that the store fails")
+		}
 		if c, _ := r.View().Clone("1"); c.State != registry.Ready {
 			t.Fatalf("during the outage: %s, want ready", c.State)
 		}

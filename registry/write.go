@@ -241,6 +241,12 @@ func (t *tx) put(c *Clone, by Actor, typ, message string) {
 	t.changes = append(t.changes, Change{Revision: c.Revision, Event: e, Clone: c})
 }
 
+// note puts an event that changes no record.
+func (t *tx) note(typ, message string) {
+	e := &Event{Type: typ, Message: message}
+	t.changes = append(t.changes, Change{Revision: t.next(e, System), Event: e})
+}
+
 // onUndo registers what to do if the batch cannot be written.
 func (t *tx) onUndo(fn func()) { t.undos = append(t.undos, fn) }
 
