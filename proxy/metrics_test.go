@@ -46,7 +46,7 @@ func TestMetricsLiveAsLongAsTheirClone(t *testing.T) {
 		b.get(url + "/")
 	}
 	b.get(url + "/missing")
-	b.get("https://www-9." + zone + "/").wantReason(t, 404, proxy.UnknownClone)
+	b.get("https://www-9."+zone+"/").wantReason(t, 404, proxy.UnknownClone)
 	b.log.requests(t, 5)
 	for name, want := range map[string]map[string]float64{
 		"clonegate_proxy_requests_total":           {"2xx 1 ": 3, "4xx 1 ": 1},

@@ -52,6 +52,12 @@ type bench struct {
 // newBench runs a gateway until the test ends.
 func newBench(t testing.TB, change ...func(*proxy.Config)) *bench {
 	t.Helper()
+	return newBenchOver(t, func(*registry.Config) {}, change...)
+}
+
+// newBenchOver does so over a registry with other rules.
+func newBenchOver(t testing.TB, rules func(*registry.Config), change ...func(*proxy.Config)) *bench {
+	t.Helper()
 	networks := registry.NewNetworks([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
 	b := &bench{t: t, metrics: prometheus.NewRegistry(), log: new(logBook)}
 	zones, err := registry.NewZones(zone, "test-envs.example.com")
@@ -59,7 +65,7 @@ func newBench(t testing.TB, change ...func(*proxy.Config)) *bench {
 		t.Fatal(err)
 	}
 	zones.SetPort(8443)
-	b.registry = registrytest.New(t, func(c *registry.Config) { c.Networks, c.Zones = networks, zones })
+	b.registry = registrytest.New(t, func(c *registry.Config) { c.Networks, c.Zones = networks, zones }, rules)
 	if _, _, err := b.registry.PublishTemplate(t.Context(), registry.System, "shop", "7", registry.Publication{
 		Digest: "sha256:" + strings.Repeat("0", 64), Manifest: json.RawMessage(`{}`),
 	}); err != nil {
@@ -70,7 +76,7 @@ func newBench(t testing.TB, change ...func(*proxy.Config)) *bench {
 	cfg := proxy.Config{
 		Routes:        b.registry.View(),
 		Zones:         zones,
-		TLS:           &tls.Config{Certificates: []tls.Certificate{cert}},
+		TLS:           tlsWith(cert),
 		CheckEndpoint: networks.Check,
 		Lease:         b.registry.Lease,
 		Log:           slog.New(slog.NewJSONHandler(b.log, nil)),
@@ -256,6 +262,12 @@ func eventually(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("not within 5 s: %s", what)
 		}
 	}
+}
+
+func listeners(ln net.Listener) proxy.Listeners { return proxy.Listeners{HTTPS: []net.Listener{ln}} }
+
+func tlsWith(cert tls.Certificate) *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{cert}}
 }
 
 func listen(t testing.TB) net.Listener {

@@ -299,7 +299,7 @@ func TestClientsThatLeave(t *testing.T) {
 			cancel()
 			all.Wait()
 			eventually(t, "all requests are cancelled", func() bool { return cancelled.Load() == clients })
-			if d := time.Since(start); d > time.Second {
+			if d := time.Since(start); d > 3*time.Second {
 				t.Errorf("%s: cancelling took %s", path, d)
 			}
 			client.CloseIdleConnections()
@@ -344,7 +344,8 @@ func TestBrokenBodyIsTheClientsFault(t *testing.T) {
 }
 
 func TestStalledUpload(t *testing.T) {
-	b := newBench(t, func(c *proxy.Config) { c.Limits.StallTimeout = 200 * time.Millisecond })
+	t.Parallel()
+	b := newBench(t, func(c *proxy.Config) { c.Limits.StallTimeout = 800 * time.Millisecond })
 	b.serve("1", func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, n, err)
@@ -352,19 +353,20 @@ func TestStalledUpload(t *testing.T) {
 	c := b.dialTLS("www-1." + zone)
 	io.WriteString(c, "POST / HTTP/1.1\r\nHost: www-1."+zone+"\r\nContent-Length: 10\r\n\r\n")
 	for range 5 { // progress resets the clock
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond)
 		io.WriteString(c, "x")
 	}
 	start := time.Now()
 	exchangeRaw(t, c, "").wantReason(t, 408, proxy.BodyTimeout)
-	if d := time.Since(start); d > 2*time.Second {
-		t.Errorf("it took %s to give up; want 0.2 s", d)
+	if d := time.Since(start); d > 4*time.Second {
+		t.Errorf("it took %s to give up; want 0.8 s", d)
 	}
 }
 
 // TestStalledDownload has a client that stops reading. Its connection is cut,
 // and the clone's with it.
 func TestStalledDownload(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, func(c *proxy.Config) { c.Limits.StallTimeout = 200 * time.Millisecond })
 	cut := make(chan error, 1)
 	b.serve("1", func(w http.ResponseWriter, r *http.Request) {
@@ -391,13 +393,15 @@ func TestStalledDownload(t *testing.T) {
 // TestQuietStreamsStay keeps an event stream and a stream both ways open for
 // much longer than any deadline, without an octet.
 func TestQuietStreamsStay(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, func(c *proxy.Config) {
-		c.Limits.StallTimeout, c.Limits.ResponseTimeout, c.Limits.HeadTimeout = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
+		l := &c.Limits
+		l.StallTimeout, l.ResponseTimeout, l.HeadTimeout = 400*time.Millisecond, 400*time.Millisecond, 400*time.Millisecond
 	})
 	b.serve("1", func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).EnableFullDuplex()
 		w.(http.Flusher).Flush()
-		time.Sleep(400 * time.Millisecond)
+		time.Sleep(900 * time.Millisecond)
 		io.WriteString(w, "awake")
 		if r.Method == "POST" {
 			w.(http.Flusher).Flush()
@@ -417,7 +421,7 @@ func TestQuietStreamsStay(t *testing.T) {
 		defer res.Body.Close()
 		octets := make([]byte, 5)
 		io.ReadFull(res.Body, octets)
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(900 * time.Millisecond)
 		io.WriteString(w, " and well")
 		w.Close()
 		rest, err := io.ReadAll(res.Body)

@@ -226,12 +226,13 @@ func TestUpgradeHalfClose(t *testing.T) {
 // TestUpgradeIdle has both ends fall silent for good, as machines do that lose
 // power.
 func TestUpgradeIdle(t *testing.T) {
-	b := newBench(t, func(c *proxy.Config) { c.Limits.TunnelIdle = 200 * time.Millisecond })
+	t.Parallel()
+	b := newBench(t, func(c *proxy.Config) { c.Limits.TunnelIdle = time.Second })
 	ended := make(chan error, 1)
 	b.backend("1", func(c *net.TCPConn, in *bufio.Reader) {
 		io.WriteString(c, switched)
 		for range 5 { // octets keep it alive
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(300 * time.Millisecond)
 			io.WriteString(c, ".")
 		}
 		_, err := in.ReadByte()
