@@ -213,7 +213,10 @@ func (r *Registry) runSweeper(ctx context.Context) {
 // by a write, since nothing less is proof.
 func (r *Registry) Sweep(ctx context.Context) error {
 	if r.Healthy() != nil {
-		return r.write(ctx, func(t *tx) error { t.note(EventRecovered, "the store works again; every lease starts anew"); return nil })
+		return r.write(ctx, func(t *tx) error {
+			t.note(EventRecovered, "the store works again; every lease starts anew")
+			return nil
+		})
 	}
 	for {
 		ids := r.leases.expired(sweepLimit)
