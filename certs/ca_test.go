@@ -2,14 +2,11 @@ package certs_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
-	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -136,6 +133,25 @@ func TestLeaf(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzGetCertificate sends server names that clients may or may not: each gets
+// the clone's leaf if it is one of its names, else the base leaf.
+func FuzzGetCertificate(f *testing.F) {
+	for _, s := range []string{"", "www-1234." + zone, "WWW.1234." + alias, "a.b.1234." + zone, "..", zone, "\xff", "x." + zone + "."} {
+		f.Add(s)
+	}
+	ca, _ := mustCA(f)
+	f.Fuzz(func(t *testing.T, name string) {
+		leaf := present(t, ca.GetCertificate, name)
+		isBase := slices.Contains(leaf.DNSNames, zone)
+		if isBase == (leaf.VerifyHostname("www.1234."+zone) == nil) {
+			t.Errorf("names for %q: got %q; want either the clone's or the base leaf", name, leaf.DNSNames)
+		}
+		if isBase && slices.Contains(present(t, ca.GetCertificate, "1234."+zone).DNSNames, strings.ToLower(name)) {
+			t.Errorf("%q is a name of the clone and got the base leaf", name)
+		}
+	})
 }
 
 func TestLeafForm(t *testing.T) {
@@ -406,62 +422,6 @@ func TestCAConfig(t *testing.T) {
 		change(&cfg)
 		if _, err := certs.NewCA(cfg); err == nil {
 			t.Errorf("%s: got no error", name)
-		}
-	}
-}
-
-// TestTLSConfig shakes hands in every version and cipher that clients have.
-func TestTLSConfig(t *testing.T) {
-	ca, _ := mustCA(t)
-	port := serve(t, ca.GetCertificate)
-	dial := func(cfg *tls.Config) (tls.ConnectionState, error) {
-		cfg.RootCAs, cfg.ServerName = pool(ca.RootPEM()), "www-1234."+zone
-		conn, err := tls.Dial("tcp", "127.0.0.1:"+port, cfg)
-		if err != nil {
-			return tls.ConnectionState{}, err
-		}
-		defer conn.Close()
-		return conn.ConnectionState(), nil
-	}
-	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
-		if slices.Contains(suite.SupportedVersions, tls.VersionTLS13) {
-			continue
-		}
-		_, err := dial(&tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite.ID}})
-		want := strings.HasPrefix(suite.Name, "TLS_ECDHE_ECDSA") && !strings.Contains(suite.Name, "CBC") && !strings.Contains(suite.Name, "RC4")
-		if (err == nil) != want {
-			t.Errorf("%s: got error %v, want taken %t", suite.Name, err, want)
-		}
-	}
-	for version, want := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
-		_, err := dial(&tls.Config{MinVersion: version, MaxVersion: version})
-		if (err == nil) != want {
-			t.Errorf("%s: got error %v, want taken %t", tls.VersionName(version), err, want)
-		}
-	}
-}
-
-func TestSessionsResume(t *testing.T) {
-	ca, _ := mustCA(t)
-	port := serve(t, ca.GetCertificate)
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{RootCAs: pool(ca.RootPEM()), ClientSessionCache: tls.NewLRUClientSessionCache(1)},
-	}
-	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:"+port)
-	}
-	client := &http.Client{Transport: transport}
-	for i, want := range []bool{false, true} {
-		res, err := client.Get("https://www-1234." + zone + ":" + port)
-		if err != nil {
-			t.Fatal(err)
-		}
-		buf := new(bytes.Buffer)
-		buf.ReadFrom(res.Body)
-		res.Body.Close()
-		if res.TLS.DidResume != want {
-			t.Errorf("connection %d: resumed %t, want %t", i+1, res.TLS.DidResume, want)
 		}
 	}
 }

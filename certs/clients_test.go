@@ -233,23 +233,21 @@ func startOpenSSL(t *testing.T, ca string) opener {
 func startPython(t *testing.T, ca string) opener {
 	return func(host, port string) (string, error) {
 		return output(t, `
-import socket, ssl, sys, urllib.request
-ca, url = sys.argv[1:]
+import socket, sys, urllib.request
 real = socket.getaddrinfo
 socket.getaddrinfo = lambda host, *rest, **kw: real("127.0.0.1", *rest, **kw)
-print(urllib.request.urlopen(url, context=ssl.create_default_context(cafile=ca)).read().decode())
-`, nil, "python3", "-", ca, "https://"+host+":"+port+"/")
+print(urllib.request.urlopen(sys.argv[1]).read().decode())
+`, []string{"SSL_CERT_FILE=" + ca}, "python3", "-", "https://"+host+":"+port+"/")
 	}
 }
 
 func startNode(t *testing.T, ca string) opener {
 	return func(host, port string) (string, error) {
 		return output(t, `
-const [ca, url] = process.argv.slice(2);
 const lookup = (_, o, done) => o.all ? done(null, [{address: "127.0.0.1", family: 4}]) : done(null, "127.0.0.1", 4);
-require("https").get(url, {ca: require("fs").readFileSync(ca), lookup}, res => res.pipe(process.stdout))
+require("https").get(process.argv[2], {lookup}, res => res.pipe(process.stdout))
 	.on("error", err => { console.error(err); process.exit(1); });
-`, nil, "node", "-", ca, "https://"+host+":"+port+"/")
+`, []string{"NODE_EXTRA_CA_CERTS=" + ca}, "node", "-", "https://"+host+":"+port+"/")
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,17 +26,14 @@ const (
 	skew = time.Hour
 )
 
-// privateNetworks are the addresses that an authority of ours may sign for
-// beside its zones: those that no public CA would vouch for. An API on a
-// private address needs them.
-var privateNetworks = []netip.Prefix{
-	netip.MustParsePrefix("10.0.0.0/8"),
-	netip.MustParsePrefix("172.16.0.0/12"),
-	netip.MustParsePrefix("192.168.0.0/16"),
-	netip.MustParsePrefix("100.64.0.0/10"),
-	netip.MustParsePrefix("127.0.0.0/8"),
-	netip.MustParsePrefix("fc00::/7"),
-	netip.MustParsePrefix("::1/128"),
+// An address that an authority may sign for, beside its zones, is one that no
+// public CA would vouch for: private or loopback. An API on such an address
+// needs a certificate.
+func privateNetworks() []netip.Prefix {
+	return append(slices.Clone(registry.PrivateNetworks),
+		netip.MustParsePrefix("127.0.0.0/8"),
+		netip.MustParsePrefix("::1/128"),
+	)
 }
 
 // An authority is a root, which users trust, and a signer below it, which
@@ -100,7 +98,7 @@ func caTemplate(name string, zones []registry.Host, now time.Time) *x509.Certifi
 	for _, z := range zones {
 		template.PermittedDNSDomains = append(template.PermittedDNSDomains, string(z))
 	}
-	for _, p := range privateNetworks {
+	for _, p := range privateNetworks() {
 		template.PermittedIPRanges = append(template.PermittedIPRanges, &net.IPNet{
 			IP:   p.Addr().AsSlice(),
 			Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()),
@@ -136,6 +134,11 @@ func permits(domains []string, name string) bool {
 		}
 	}
 	return false
+}
+
+// permitsAddr reports whether an address is in one of the networks.
+func permitsAddr(networks []*net.IPNet, a netip.Addr) bool {
+	return slices.ContainsFunc(networks, func(n *net.IPNet) bool { return n.Contains(a.AsSlice()) })
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
