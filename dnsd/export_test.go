@@ -32,7 +32,18 @@ func (s *Server) CacheSize() (entries, bytes int) {
 }
 
 // Waiting returns how many questions wait for upstreams.
-func (s *Server) Waiting() int { return len(s.waiting) }
+func (s *Server) Waiting() int {
+	s.busy.mu.Lock()
+	defer s.busy.mu.Unlock()
+	sum := 0
+	for _, n := range s.busy.n {
+		sum += n
+	}
+	return sum
+}
+
+// Places returns how many places for questions that wait are taken.
+func (s *Server) Places() int { return len(s.waiting) }
 
 // ParseRecord returns a record as it is served.
 func ParseRecord(rec registry.Record, origin string) (dns.RR, error) {
