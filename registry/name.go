@@ -23,8 +23,14 @@ func ParseID(s string) (ID, error) {
 			return "", fmt.Errorf("configuration ID %q: character %q is not allowed; use a-z and 0-9", clip(s), s[i])
 		}
 	}
+	if s == reservedLabel {
+		return "", fmt.Errorf("configuration ID %q is the name of the zone's own name server; choose another", s)
+	}
 	return ID(s), nil
 }
+
+// reservedLabel names the zone's own name server and therefore no clone.
+const reservedLabel = "ns"
 
 // MaxLabelLen is the longest label DNS can carry, in octets (RFC 1035 §2.3.4).
 const MaxLabelLen = 63

@@ -48,12 +48,33 @@ var metadata = []netip.Addr{
 	netip.MustParseAddr("192.0.0.192"),
 }
 
+// refusal returns a *FieldError without a Field.
+func refusal(ep netip.AddrPort, rule, format string, args ...any) error {
+	return &FieldError{Rule: rule, Detail: ep.String() + " " + fmt.Sprintf(format, args...)}
+}
+
 // Check returns nil if an endpoint may have this address. The error is a
 // *FieldError without a Field, whose Rule names what was broken.
 func (n *Networks) Check(ep netip.AddrPort) error {
-	refuse := func(rule, format string, args ...any) error {
-		return &FieldError{Rule: rule, Detail: "endpoint " + ep.String() + " " + fmt.Sprintf(format, args...)}
+	if err := n.CheckTarget(ep); err != nil {
+		return err
 	}
+	for _, p := range n.allow {
+		if p.Contains(ep.Addr()) {
+			return nil
+		}
+	}
+	if ep.Addr().IsLoopback() {
+		return refusal(ep, "endpoint-loopback", "is loopback, which endpoints.allow does not list; allowed: %v", n.allow)
+	}
+	return refusal(ep, "endpoint-network", "lies outside the allowed networks %v; ask an operator to add it to endpoints.allow", n.allow)
+}
+
+// CheckTarget returns nil unless ep is an address that nothing a clone names
+// may ever be, whatever networks are allowed. A clone's DNS servers are held to
+// this alone. The error is like that of Check.
+func (n *Networks) CheckTarget(ep netip.AddrPort) error {
+	refuse := func(rule, format string, args ...any) error { return refusal(ep, rule, format, args...) }
 	addr := ep.Addr()
 	switch {
 	case !addr.IsValid() || addr.Is4In6() || addr.Zone() != "":
@@ -76,13 +97,5 @@ func (n *Networks) Check(ep netip.AddrPort) error {
 			}
 		}
 	}
-	for _, p := range n.allow {
-		if p.Contains(addr) {
-			return nil
-		}
-	}
-	if addr.IsLoopback() {
-		return refuse("endpoint-loopback", "is loopback, which endpoints.allow does not list; allowed: %v", n.allow)
-	}
-	return refuse("endpoint-network", "lies outside the allowed networks %v; ask an operator to add it to endpoints.allow", n.allow)
+	return nil
 }

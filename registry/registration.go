@@ -152,6 +152,10 @@ func (in *reader) aliases(aliases []string) []string {
 			in.faults.add(fmt.Sprintf("aliases[%d]", i), "label", "%v", err)
 			continue
 		}
+		if a == reservedLabel {
+			in.faults.add(fmt.Sprintf("aliases[%d]", i), "label-reserved", "%q is the zone's own name server", a)
+			continue
+		}
 		if slices.Contains(out, a) {
 			in.faults.add(fmt.Sprintf("aliases[%d]", i), "label-twice", "%q stands twice", a)
 			continue
@@ -250,9 +254,7 @@ func (in *reader) endpoints(field string, eps []string) []netip.AddrPort {
 			continue
 		}
 		if err := in.r.cfg.Networks.Check(ep); err != nil {
-			fault := *err.(*FieldError)
-			fault.Field = at
-			in.faults = append(in.faults, &fault)
+			in.fault(at, err)
 			continue
 		}
 		if slices.Contains(out, ep) {
@@ -262,6 +264,13 @@ func (in *reader) endpoints(field string, eps []string) []netip.AddrPort {
 		out = append(out, ep)
 	}
 	return out
+}
+
+// fault adds what Networks said of the address at field.
+func (in *reader) fault(field string, err error) {
+	fault := *err.(*FieldError)
+	fault.Field = field
+	in.faults = append(in.faults, &fault)
 }
 
 // endpoint reads "address:port", or ":port" on the caller's own address.
@@ -360,6 +369,10 @@ func (in *reader) forwards(forwards []ForwardRegistration) []Forward {
 			ap, err := parseServer(s)
 			if err != nil {
 				in.faults.add(fmt.Sprintf("%s.servers[%d]", field, j), "forward-server", "%q: want address or address:port", clip(s))
+				continue
+			}
+			if err := in.r.cfg.Networks.CheckTarget(ap); err != nil {
+				in.fault(fmt.Sprintf("%s.servers[%d]", field, j), err)
 				continue
 			}
 			rule.Servers = append(rule.Servers, ap)

@@ -252,6 +252,10 @@ func TestFaultsAreNamed(t *testing.T) {
 		{"no port", "services.www.endpoints[0]", "endpoint-port", endpoint("10.0.0.1:0")},
 		{"no instance", "instance", "instance", func(reg *registry.Registration) { reg.Instance = "" }},
 		{"capital in an alias", "aliases[0]", "label", func(reg *registry.Registration) { reg.Aliases = []string{"PR-87"} }},
+		{"the zone's name server as alias", "aliases[0]", "label-reserved", func(reg *registry.Registration) { reg.Aliases = []string{"ns"} }},
+		{"metadata as a DNS server", "forward[0].servers[0]", "endpoint-link-local", func(reg *registry.Registration) {
+			reg.Forward = []registry.ForwardRegistration{{Zone: "corp", Servers: []string{"169.254.169.254"}}}
+		}},
 		{"64 octets", "services", "label-length", func(reg *registry.Registration) { reg.Aliases = []string{strings.Repeat("a", 60)} }},
 		{"two defaults", "services", "default", func(reg *registry.Registration) {
 			reg.Services = map[string]registry.ServiceRegistration{"a": {Default: true}, "b": {Default: true}}
