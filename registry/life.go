@@ -137,15 +137,14 @@ func inherit(now, old *Clone, isNew bool) {
 	now.Provider, now.Params = old.Provider, old.Params
 	now.Past = old.Past
 	now.Incarnation = old.Incarnation
-	now.Created = old.Created
+	if !isNew || old.Provider != "" {
+		now.Created = old.Created
+	}
 	if isNew {
 		now.Incarnation++
 		if old.Instance != "" {
 			now.Past = append([]string{old.Instance}, old.Past...)
 			now.Past = now.Past[:min(len(now.Past), keptInstances)]
-		}
-		if old.Provider == "" {
-			now.Created = now.Changed
 		}
 	}
 	if old.Provider == "" {

@@ -93,6 +93,9 @@ func TestOneLifeOfAClone(t *testing.T) {
 	if err != nil || second.Clone.Incarnation != 2 || !second.New {
 		t.Fatalf("second life: %+v, %v; want incarnation 2", second, err)
 	}
+	if age := time.Since(second.Clone.Created); age < -time.Second || age > time.Minute {
+		t.Errorf("the second life was created %s ago, want now", age)
+	}
 	for _, late := range []string{"one", "never"} {
 		if _, err := r.Renew(ctx, registry.System, "1234", late); !errors.Is(err, registry.ErrFenced) {
 			t.Errorf("renew by %s: %v, want ErrFenced", late, err)
