@@ -45,10 +45,21 @@ func (p *Provider) adopt(id registry.ID) (*clone, error) {
 	return c, nil
 }
 
+// birth is how long a process that was forked may take to become its program:
+// until then it does not carry the clone's instance.
+const birth = 300 * time.Millisecond
+
 // endUnrecorded ends what was started as a host without its process ID having
-// been written down.
+// been written down. The daemon may have died a moment ago, in the middle of
+// starting it, so one look is not enough.
 func (c *clone) endUnrecorded(name string) error {
-	return killFound(context.Background(), c.state.Instance, killPatience, func(f found) bool { return f.host == name })
+	ours := func(f found) bool { return f.host == name }
+	for deadline := time.Now().Add(birth); time.Now().Before(deadline); time.Sleep(birth / 15) {
+		if err := killFound(context.Background(), c.state.Instance, killPatience, ours); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // takeOver begins to watch a recorded process, if it is still the same.

@@ -193,4 +193,3 @@ func leaders(t *testing.T, instance string) int {
 	}
 	return n
 }
-
