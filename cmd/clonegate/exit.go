@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/clonegate/clonegate/cmd/clonegate/config"
 	"github.com/clonegate/clonegate/registry"
 	"github.com/clonegate/clonegate/registry/client"
 )
@@ -75,8 +76,9 @@ func wantArgs(least, most int) cobra.PositionalArgs {
 // exitStatus returns what to exit with for an error.
 func exitStatus(ctx context.Context, err error) int {
 	_, usage := errors.AsType[*usageError](err)
+	_, configuration := errors.AsType[config.Problems](err)
 	switch {
-	case usage, errors.Is(err, registry.ErrInvalid):
+	case usage, configuration, errors.Is(err, registry.ErrInvalid):
 		return exitUsage
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return exitInterrupted

@@ -107,8 +107,8 @@ func newHelp(root *cobra.Command) *cobra.Command {
 		Short: "Explain a command or a topic",
 		RunE: func(_ *cobra.Command, args []string) error {
 			cmd, rest, err := root.Find(args)
-			if err != nil || cmd == root && len(rest) > 0 {
-				return unknownCommand(root, strings.Join(args, " "))
+			if err != nil || len(rest) > 0 {
+				return unknownCommand(cmd, strings.Join(rest, " "))
 			}
 			return cmd.Help()
 		},

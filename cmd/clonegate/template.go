@@ -147,11 +147,15 @@ func newTemplatePromote(a *app) *cobra.Command {
   clonegate template promote shop@candidate stable`,
 		Args: wantArgs(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			name, which, err := splitVersion(cmd, args[0])
+			if err != nil {
+				return err
+			}
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			name, version, err := findVersion(cmd, c, args[0])
+			version, err := findVersion(cmd.Context(), c, name, which)
 			if err != nil {
 				return err
 			}
@@ -166,31 +170,32 @@ func newTemplatePromote(a *app) *cobra.Command {
 	return cmd
 }
 
-// findVersion reads "name@version" or "name@channel".
-func findVersion(cmd *cobra.Command, c *client.Client, ref string) (name, version string, err error) {
-	name, which, err := registry.SplitRef(ref)
+// splitVersion reads "name@version" or "name@channel".
+func splitVersion(cmd *cobra.Command, ref string) (name, which string, err error) {
+	name, which, err = registry.SplitRef(ref)
 	if err != nil {
 		return "", "", usagef(cmd, "%w", err)
 	}
 	if which == "" {
 		return "", "", usagef(cmd, "template %s: say which version, as in %s@VERSION; see  clonegate template show %s", name, name, name)
 	}
-	if !slices.Contains(registry.Channels, which) {
-		return name, which, nil
-	}
-	return followChannel(cmd.Context(), c, name, which)
+	return name, which, nil
 }
 
-func followChannel(ctx context.Context, c *client.Client, name, channel string) (string, string, error) {
+// findVersion returns the version that which, a version or a channel, stands for.
+func findVersion(ctx context.Context, c *client.Client, name, which string) (string, error) {
+	if !slices.Contains(registry.Channels, which) {
+		return which, nil
+	}
 	detail, err := c.Template(ctx, name)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
-	version := resolveVersion(detail, channel)
-	if version == channel {
-		return "", "", fmt.Errorf("template %s: %w: channel %s points to no version yet", name, registry.ErrNotFound, channel)
+	version := resolveVersion(detail, which)
+	if version == which {
+		return "", fmt.Errorf("template %s: %w: channel %s points to no version yet", name, registry.ErrNotFound, which)
 	}
-	return name, version, nil
+	return version, nil
 }
 
 func newTemplateRevoke(a *app) *cobra.Command {
@@ -203,11 +208,15 @@ func newTemplateRevoke(a *app) *cobra.Command {
 			if why == "" {
 				return usagef(cmd, "say why, for everybody who uses the version: --why REASON")
 			}
+			name, which, err := splitVersion(cmd, args[0])
+			if err != nil {
+				return err
+			}
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			name, version, err := findVersion(cmd, c, args[0])
+			version, err := findVersion(cmd.Context(), c, name, which)
 			if err != nil {
 				return err
 			}

@@ -41,7 +41,7 @@ kept nowhere else.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Name, req.Role, req.TTL = args[0], registry.Role(role), registry.Seconds(ttl/time.Second)
 			if role == "" {
-				return usagef(cmd, "a token needs a role; give --role %v", registry.Roles)
+				return usagef(cmd, "a token needs a role: give --role, one of %s", join(registry.Roles))
 			}
 			c, err := a.client()
 			if err != nil {
@@ -65,6 +65,14 @@ kept nowhere else.`,
 	f.DurationVar(&ttl, "ttl", 0, "end the token after this `TIME`; default: never")
 	f.StringVar(&out, "out", "", "write the secret to this `FILE` instead, for you alone")
 	return cmd
+}
+
+func join(roles []registry.Role) string {
+	names := make([]string, len(roles))
+	for i, r := range roles {
+		names[i] = string(r)
+	}
+	return strings.Join(names, ", ")
 }
 
 func expiry(t *api.Token) string {

@@ -18,8 +18,8 @@ func check(c *Config, d *decoder, draft bool) {
 	d.checkFiles(c)
 	d.checkResolvers(c)
 	d.checkLeases(c)
-	if p := c.Providers.Process.Network; !p.Addr().Is4() || p.Bits() > 24 {
-		d.wrong("providers.process.network", "%s cannot be cut into IPv4 networks of /24", p)
+	if p := c.Providers.Process.Network; !p.Addr().Is4() || !p.Addr().IsLoopback() || p.Bits() < 9 || p.Bits() > 24 {
+		d.wrong("providers.process.network", "%s is no part of 127.0.0.0/8 from /9 to /24", p)
 	}
 }
 

@@ -61,7 +61,7 @@ func Load(src Sources) (cfg *Config, unused []string, err error) {
 }
 
 // environment applies every CLONEGATE_* variable that names a key and returns
-// the names of those that do not.
+// the names of those that do not. An empty variable is as good as none.
 func (d *decoder) environment(env []string, root reflect.Value) (unused []string) {
 	keys := map[string]Key{}
 	for _, k := range Keys() {
@@ -69,7 +69,7 @@ func (d *decoder) environment(env []string, root reflect.Value) (unused []string
 	}
 	for _, pair := range slices.Sorted(slices.Values(env)) {
 		name, text, _ := strings.Cut(pair, "=")
-		if !strings.HasPrefix(name, EnvPrefix) {
+		if !strings.HasPrefix(name, EnvPrefix) || text == "" {
 			continue
 		}
 		if k, known := keys[name]; known {

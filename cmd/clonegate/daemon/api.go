@@ -32,7 +32,7 @@ func (d *Daemon) openAPI(context.Context) error {
 		return err
 	}
 	server := a.Server()
-	d.parts = append(d.parts,
+	d.api = append(d.api,
 		part{"api", func(ctx context.Context) error { return d.serveAPI(ctx, server, d.sockets.api) }},
 		part{"watchdog", func(ctx context.Context) error { return runWatchdog(ctx, d.log, d.answersItself) }},
 	)

@@ -17,9 +17,12 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/clonegate/clonegate/cmd/clonegate/config"
+	"github.com/clonegate/clonegate/dnsd"
+	"github.com/clonegate/clonegate/pipeline"
+	"github.com/clonegate/clonegate/pipeline/oci"
+	"github.com/clonegate/clonegate/pipeline/process"
 	"github.com/clonegate/clonegate/registry"
 	"github.com/clonegate/clonegate/registry/sqlite"
 )
@@ -29,13 +32,18 @@ type Options struct {
 	Config  *config.Config
 	Version string
 	Log     *slog.Logger // nil discards
+
+	// EndClones ends the clones that are processes of this machine when the
+	// daemon ends. Otherwise they go on, and the next daemon takes them over.
+	EndClones bool
 }
 
 // A Daemon is one gateway with everything that belongs to it.
 type Daemon struct {
-	cfg     *config.Config
-	version string
-	log     *slog.Logger
+	cfg       *config.Config
+	version   string
+	log       *slog.Logger
+	endClones bool
 
 	lock         *Lock
 	sockets      *sockets
@@ -47,14 +55,13 @@ type Daemon struct {
 	addresses    Addresses
 	certificates certificateSource
 
-	parts []part // what Run runs beside the registry
-	state atomic.Pointer[string]
-}
+	provider  *process.Provider
+	templates *oci.Store
+	launcher  *pipeline.Launcher
 
-// A part is something that runs as long as the daemon.
-type part struct {
-	name string
-	run  func(context.Context) error
+	api   []part // the API and what depends on it
+	parts []part // everything else beside the registry
+	state atomic.Pointer[string]
 }
 
 // What a daemon says about itself until it is ready, and when it no longer is.
@@ -66,7 +73,7 @@ const (
 // Open prepares a daemon: its data directory is locked, its listeners are
 // bound, and nothing is served yet. The caller must call Run.
 func Open(ctx context.Context, opts Options) (_ *Daemon, err error) {
-	d := &Daemon{cfg: opts.Config, version: opts.Version, log: opts.Log, metrics: prometheus.NewRegistry()}
+	d := &Daemon{cfg: opts.Config, version: opts.Version, log: opts.Log, endClones: opts.EndClones, metrics: prometheus.NewRegistry()}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -80,10 +87,12 @@ func Open(ctx context.Context, opts Options) (_ *Daemon, err error) {
 	for _, step := range []func(context.Context) error{
 		d.openData,
 		d.openSockets,
+		d.openProviders,
 		d.openRegistry,
 		d.openCertificates,
 		d.openDNS,
 		d.openGateway,
+		d.openLauncher,
 		d.openAPI,
 	} {
 		if err := step(ctx); err != nil {
@@ -113,17 +122,22 @@ func (d *Daemon) openRegistry(ctx context.Context) (err error) {
 	if len(allow) == 0 {
 		allow = registry.PrivateNetworks
 	}
-	d.networks = registry.NewNetworks(append(allow[:len(allow):len(allow)], d.cfg.Providers.Process.Network))
+	d.networks = registry.NewNetworks(append(allow[:len(allow):len(allow)], d.provider.Networks()...))
 	d.networks.SetOwn(d.sockets.streams())
 	d.store, err = sqlite.Open(ctx, storeFile(d.cfg.Data), sqlite.Config{})
 	if err != nil {
 		return err
 	}
 	d.registry, err = registry.Open(ctx, registry.Config{
-		Store:      d.store,
-		Zones:      d.zones,
-		Networks:   d.networks,
-		Log:        d.log.With("room", "registry"),
+		Store:    d.store,
+		Zones:    d.zones,
+		Networks: d.networks,
+		Log:      d.log.With("room", "registry"),
+
+		Providers:   []string{processProvider},
+		CheckParams: pipeline.CheckParams,
+		CheckRecord: dnsd.CheckRecord,
+
 		TTL:        d.cfg.Leases.TTL,
 		RenewEvery: d.cfg.Leases.RenewEvery,
 		SweepEvery: d.cfg.Leases.Sweep,
@@ -138,54 +152,38 @@ func (d *Daemon) Addresses() Addresses { return d.addresses }
 // it could not go on. It may be called once.
 func (d *Daemon) Run(ctx context.Context) error {
 	defer d.close()
-	// The registry outlives the others: what they do on their way out is written.
-	back, stopBack := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopBack()
-	front, ctx := errgroup.WithContext(ctx)
-	front.Go(func() error {
-		if err := d.registry.Run(back); err != nil {
-			return fmt.Errorf("registry: %w", err)
-		}
-		if back.Err() == nil {
-			return errors.New("registry: it ended by itself")
-		}
-		return nil
+	l := newLayers(ctx)
+	// Clones that end still call the API, and what that does is written.
+	l.start(part{"registry", d.registry.Run})
+	if err := d.announce(l.ctx); err != nil {
+		l.fail(err)
+		return l.wait(ctx)
+	}
+	defer os.Remove(filepath.Join(d.cfg.Data, addressesName))
+	l.start(d.api...)
+	l.start(d.parts...)
+	d.setState("")
+	context.AfterFunc(l.ctx, func() {
+		d.setState(stopping)
+		notify(d.log, sd.SdNotifyStopping)
+		d.log.Info("stopping")
 	})
-	front.Go(func() error {
-		defer stopBack()
-		return d.runParts(ctx)
-	})
-	return front.Wait()
+	notify(d.log, sd.SdNotifyReady)
+	a := d.addresses
+	d.log.Info("ready", "zone", a.Zone, "gateway", a.Gateway.Listen, "api", a.API.URL, "dns", a.DNS.Listen)
+	return l.wait(ctx)
 }
 
-// runParts finishes the start, runs every part and returns when all have ended.
-func (d *Daemon) runParts(ctx context.Context) error {
+// announce leaves in the data directory what the command line needs to find
+// this daemon.
+func (d *Daemon) announce(ctx context.Context) error {
 	if err := ensureAdminToken(ctx, d.registry, d.cfg.Data, d.log); err != nil {
 		return err
 	}
 	if err := d.addresses.write(d.cfg.Data); err != nil {
 		return fmt.Errorf("addresses: %w", err)
 	}
-	defer os.Remove(filepath.Join(d.cfg.Data, addressesName))
-	g, ctx := errgroup.WithContext(ctx)
-	for _, p := range d.parts {
-		g.Go(func() error {
-			if err := p.run(ctx); err != nil {
-				return fmt.Errorf("%s: %w", p.name, err)
-			}
-			return nil
-		})
-	}
-	context.AfterFunc(ctx, func() {
-		d.setState(stopping)
-		notify(d.log, sd.SdNotifyStopping)
-		d.log.Info("stopping")
-	})
-	d.setState("")
-	notify(d.log, sd.SdNotifyReady)
-	a := d.addresses
-	d.log.Info("ready", "zone", a.Zone, "gateway", a.Gateway.Listen, "api", a.API.URL, "dns", a.DNS.Listen)
-	return g.Wait()
+	return nil
 }
 
 // setState says why the daemon is not ready; "" says that it is.
