@@ -130,7 +130,7 @@ func (g *Gateway) listClones(a *answer, t target, zone registry.Host) {
 // explainState is for clones that take no requests in their present state.
 func explainState(a *answer, c *registry.Clone) {
 	who := cloneName(c)
-	when := fmt.Sprintf("%s ago, at %s", span(a.Time.Sub(c.Ended)), c.Ended.UTC().Format(time.RFC1123))
+	when := fmt.Sprintf("%s ago, on %s", span(a.Time.Sub(c.Ended)), c.Ended.UTC().Format("2 Jan 2006 at 15:04:05 MST"))
 	again := command{"Start another one", "clonegate up " + c.Template}
 	show := command{"See what happened", "clonegate show " + string(c.ID)}
 	switch a.Code {
@@ -139,7 +139,7 @@ func explainState(a *answer, c *registry.Clone) {
 		a.Detail = "Its services are not ready yet. Requests are served as soon as they are."
 		a.Progress = c.Reason
 		a.Facts = append(a.Facts, fact{"Starting for", span(a.Time.Sub(c.Created))})
-		a.Commands = append(a.Commands, command{"Follow its output", "clonegate logs " + string(c.ID)})
+		a.Commands = append(a.Commands, output(c)...)
 	case Asleep:
 		a.Title = who + " is asleep"
 		a.Detail = "It was suspended and keeps its data. Resume it to go on where it stopped."
@@ -168,7 +168,7 @@ func explainState(a *answer, c *registry.Clone) {
 			a.Detail = sentence(c.Reason)
 		}
 		a.Ended = c.Ended
-		a.Commands = append(a.Commands, command{"Read its output", "clonegate logs " + string(c.ID)}, show)
+		a.Commands = append(append(a.Commands, output(c)...), show)
 	}
 	if c.Template == "" {
 		a.Commands = slices.DeleteFunc(a.Commands, func(c command) bool { return c == again })
@@ -199,9 +199,15 @@ func (g *Gateway) explainService(a *answer, t target, cause string) {
 	if l, ok := g.lease(t.clone.ID); ok && t.clone.TTL > 0 {
 		a.Facts = append(a.Facts, fact{"Lease", fmt.Sprintf("ends in %s unless the clone renews it", span(l.Left))})
 	}
-	a.Commands = append(a.Commands,
-		command{"Read its output", "clonegate logs " + string(t.clone.ID)},
-		command{"See its state", "clonegate show " + string(t.clone.ID)})
+	a.Commands = append(append(a.Commands, output(t.clone)...), command{"See its state", "clonegate show " + string(t.clone.ID)})
+}
+
+// output says how to read what a clone writes, if a provider of ours started it.
+func output(c *registry.Clone) []command {
+	if c.Provider == "" {
+		return nil
+	}
+	return []command{{"Read its output", "clonegate logs " + string(c.ID)}}
 }
 
 // explainTraffic is for requests that went wrong on their way.

@@ -107,7 +107,7 @@ func TestLostCloneSaysWhen(t *testing.T) {
 		t.Errorf("the page does not tell of the lease:\n%s", page.body)
 	}
 	eventually(t, "the clone is lost", func() bool { return b.get(url).StatusCode == 410 })
-	if p := b.get(url).wantReason(t, 410, proxy.Lost); !strings.Contains(p.Detail, " s ago, at ") || p.State != "lost" {
+	if p := b.get(url).wantReason(t, 410, proxy.Lost); !strings.Contains(p.Detail, " s ago, on ") || p.State != "lost" {
 		t.Errorf("got %+v; want it to say when the lease ended", p)
 	}
 }
