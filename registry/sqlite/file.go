@@ -48,31 +48,47 @@ func releaseLock(f *os.File) error {
 func (s *Store) prepareFile(ctx context.Context) error {
 	switch info, err := os.Stat(s.path); {
 	case errors.Is(err, fs.ErrNotExist):
-		return s.create()
+		return s.create(ctx)
 	case err != nil:
 		return fmt.Errorf("registry %s: %w", s.path, err)
 	case !info.Mode().IsRegular():
 		return fmt.Errorf("registry %s: is not a file", s.path)
 	case info.Size() == 0:
 		// SQLite would begin anew here, and every clone would be forgotten.
-		return fmt.Errorf("registry %s: is empty, so it was cut off or never finished; "+
+		return fmt.Errorf("registry %s: is empty, so it was cut off; "+
 			"restore a backup, or remove it to begin with an empty registry", s.path)
 	}
 	return s.inspect(ctx)
 }
 
-// create makes an empty file and its name durable; SQLite syncs the name of
-// its log, but not that of the database.
-func (s *Store) create() error {
+// create makes the file, with its schema, aside and puts it in place at once:
+// a first start that is cut short leaves nothing that looks like a registry
+// that was lost.
+func (s *Store) create(ctx context.Context) error {
 	if _, err := os.Stat(s.path + "-wal"); err == nil {
 		return fmt.Errorf("registry %s: is missing, but its log %s-wal is there; "+
 			"restore a backup, or remove the log to begin with an empty registry", s.path, s.path)
 	}
-	f, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	draft := s.path + ".new"
+	removeDatabase(draft)
+	defer removeDatabase(draft) // once it is in place there is nothing to remove
+	f, err := os.OpenFile(draft, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return s.fail("create", err)
 	}
 	if err := f.Close(); err != nil {
+		return s.fail("create", err)
+	}
+	db := openPool(draft, writer)
+	db.SetMaxOpenConns(1)
+	err = migrate(ctx, db)
+	if err == nil {
+		_, err = db.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)") // and syncs it
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		return s.fail("create", err)
+	}
+	if err := os.Rename(draft, s.path); err != nil {
 		return s.fail("create", err)
 	}
 	dir, err := os.Open(filepath.Dir(s.path))
@@ -80,4 +96,11 @@ func (s *Store) create() error {
 		return s.fail("create", err)
 	}
 	return s.fail("create", errors.Join(dir.Sync(), dir.Close()))
+}
+
+// removeDatabase removes a database that nobody has open, and what lies beside it.
+func removeDatabase(path string) {
+	for _, suffix := range []string{"-wal", "-shm", ""} {
+		os.Remove(path + suffix)
+	}
 }

@@ -37,14 +37,14 @@ func migrations(db *sql.DB) (p *goose.Provider, newest int64, err error) {
 	return p, sources[len(sources)-1].Version, nil
 }
 
-// migrate brings the schema up to date, each version in a transaction of its own.
-func (s *Store) migrate(ctx context.Context) error {
-	p, _, err := migrations(s.write)
+// migrate brings a schema up to date, each version in a transaction of its own.
+func migrate(ctx context.Context, db *sql.DB) error {
+	p, _, err := migrations(db)
 	if err != nil {
-		return s.fail("open", err)
+		return err
 	}
 	_, err = p.Up(ctx)
-	return s.fail("update the schema of", err)
+	return err
 }
 
 // inspect refuses a file that this program should not touch, reading only.
@@ -57,18 +57,9 @@ func (s *Store) inspect(ctx context.Context) error {
 	defer db.Close()
 	db.SetMaxOpenConns(1)
 
-	// Until the first migration is done there is nothing but goose's own table,
-	// which it makes before.
-	var tables, application int64
-	err := db.QueryRowContext(ctx, `
-		SELECT (SELECT count(*) FROM sqlite_schema WHERE tbl_name NOT IN (?, 'sqlite_sequence')), application_id
-		FROM pragma_application_id`, schemaTable).
-		Scan(&tables, &application)
-	if err != nil {
+	var application int64
+	if err := db.QueryRowContext(ctx, `PRAGMA application_id`).Scan(&application); err != nil {
 		return s.fail("open", err)
-	}
-	if tables == 0 {
-		return nil // the first start was cut short
 	}
 	if application != applicationID {
 		return fmt.Errorf("registry %s: is a database of another program; choose another file", s.path)

@@ -59,8 +59,8 @@ func Open(ctx context.Context, path string, cfg Config) (_ *Store, err error) {
 	}
 	s.write = openPool(path, writer)
 	s.write.SetMaxOpenConns(1)
-	if err := s.migrate(ctx); err != nil {
-		return nil, err
+	if err := migrate(ctx, s.write); err != nil {
+		return nil, s.fail("update the schema of", err)
 	}
 	s.read = openPool(path, reader)
 	s.read.SetMaxOpenConns(4)
