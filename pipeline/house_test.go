@@ -47,18 +47,31 @@ type house struct {
 }
 
 // build returns a house whose launcher runs.
-func build(t *testing.T, change func(*pipeline.Config), leases ...time.Duration) *house {
+func build(t *testing.T, change func(*pipeline.Config), records ...func(*registry.Config)) *house {
 	t.Helper()
-	h := &house{t: t, dir: t.TempDir()}
+	return buildAt(t, t.TempDir(), change, records...)
+}
+
+// leases makes leases short.
+func leases(ttl time.Duration) func(*registry.Config) {
+	return func(cfg *registry.Config) {
+		cfg.TTL, cfg.RenewEvery, cfg.SweepEvery = ttl, time.Second, 50*time.Millisecond
+	}
+}
+
+// records is what the registry of every house is like.
+func records(cfg *registry.Config) {
+	cfg.Networks = registry.NewNetworks(append(registry.PrivateNetworks, process.DefaultPool))
+	cfg.Providers = []string{"process"}
+	cfg.CheckParams = pipeline.CheckParams
+}
+
+// buildAt returns a house in a directory, which may hold one already.
+func buildAt(t *testing.T, dir string, change func(*pipeline.Config), more ...func(*registry.Config)) *house {
+	t.Helper()
+	h := &house{t: t, dir: dir}
 	h.events = filepath.Join(h.dir, "events")
-	h.registry = registrytest.New(t, func(cfg *registry.Config) {
-		cfg.Networks = registry.NewNetworks(append(registry.PrivateNetworks, process.DefaultPool))
-		cfg.Providers = []string{"process"}
-		cfg.CheckParams = pipeline.CheckParams
-		if len(leases) == 2 {
-			cfg.TTL, cfg.RenewEvery, cfg.SweepEvery = leases[0], leases[1], 50*time.Millisecond
-		}
-	})
+	h.registry = registrytest.New(t, append([]func(*registry.Config){records}, more...)...)
 	h.api = serveAPI(t, h.registry)
 	var err error
 	h.store, err = oci.Open(oci.Config{Dir: filepath.Join(h.dir, "templates")})

@@ -180,26 +180,46 @@ func TestStartsThatFail(t *testing.T) {
 		name, yaml string
 		want       []string
 	}{
-		{"host exits", host + "{address: 10, run: [HOST, exit=3], needs: [db], ready: {tcp: 8080}, env: {EVENTS}}",
-			[]string{"host web ended with exit status 3 before it was ready; its last output: I cannot go on: xxxxxxxxxxxxxxxxxxxx"}},
-		{"host is killed", host + "{address: 10, run: [sh, -c, kill -9 $$], needs: [db], ready: {tcp: 8080}}",
-			[]string{"host web was killed by signal 9 (killed) before it was ready"}},
-		{"host does not listen", host + "{address: 10, run: [sleep, 1000], ready: {tcp: 8080, timeout: 1}}",
-			[]string{"host web was not ready within 1s; last seen: dial tcp 127.", ":8080: connect: connection refused"}},
-		{"host is sick", host + "{address: 10, run: [HOST, sick], ready: {http: 8080/healthz, timeout: 1}, env: {EVENTS}}",
-			[]string{"host web was not ready within 1s; last seen: GET http://127.", "503 Service Unavailable", "the database is away", "its last output: web serves"}},
-		{"host dies while others start", host + "{address: 10, run: [sh, -c, 'sleep 0.2; exit 7']}\n  slow: {address: 11, run: [HOST, ready=10s], ready: {tcp: 8080}}",
-			[]string{"host web ended with exit status 7 while others were starting"}},
-		{"program is not there", host + "{address: 10, run: [no-such-program]}",
-			[]string{"start web: exec: \"no-such-program\": executable file not found in $PATH"}},
-		{"startup fails", host + "{address: 10, run: [HOST]}\nstartup: [sh, -c, 'echo no curl here; exit 5']",
-			[]string{"the startup command ended with exit status 5 before the clone was registered as ready; its last output: no curl here"}},
-		{"startup does nothing", host + "{address: 10, run: [HOST]}\nstartup: ['true']",
-			[]string{"the startup command ended with exit status 0 before the clone was registered as ready"}},
-		{"startup takes too long", host + "{address: 10, run: [HOST]}\nstartup: [sh, -c, 'echo waiting; sleep 1000']",
-			[]string{"the startup command did not register the clone as ready within 1s; its last output: waiting"}},
-		{"host dies during startup", host + "{address: 10, run: [sh, -c, 'sleep 0.3; exit 4']}\nstartup: [sleep, 1000]",
-			[]string{"host web ended with exit status 4"}},
+		{
+			"host exits", host + "{address: 10, run: [HOST, exit=3], needs: [db], ready: {tcp: 8080}, env: {EVENTS}}",
+			[]string{"host web ended with exit status 3 before it was ready; its last output: I cannot go on: xxxxxxxxxxxxxxxxxxxx"},
+		},
+		{
+			"host is killed", host + "{address: 10, run: [sh, -c, kill -9 $$], needs: [db], ready: {tcp: 8080}}",
+			[]string{"host web was killed by signal 9 (killed) before it was ready"},
+		},
+		{
+			"host does not listen", host + "{address: 10, run: [sleep, 1000], ready: {tcp: 8080, timeout: 1}}",
+			[]string{"host web was not ready within 1s; last seen: dial tcp 127.", ":8080: connect: connection refused"},
+		},
+		{
+			"host is sick", host + "{address: 10, run: [HOST, sick], ready: {http: 8080/healthz, timeout: 1}, env: {EVENTS}}",
+			[]string{"host web was not ready within 1s; last seen: GET http://127.", "503 Service Unavailable", "the database is away", "its last output: web serves"},
+		},
+		{
+			"host dies while others start", host + "{address: 10, run: [sh, -c, 'sleep 0.2; exit 7']}\n  slow: {address: 11, run: [HOST, ready=10s], ready: {tcp: 8080}}",
+			[]string{"host web ended with exit status 7 while others were starting"},
+		},
+		{
+			"program is not there", host + "{address: 10, run: [no-such-program]}",
+			[]string{"start web: exec: \"no-such-program\": executable file not found in $PATH"},
+		},
+		{
+			"startup fails", host + "{address: 10, run: [HOST]}\nstartup: [sh, -c, 'echo no curl here; exit 5']",
+			[]string{"the startup command ended with exit status 5 before the clone was registered as ready; its last output: no curl here"},
+		},
+		{
+			"startup does nothing", host + "{address: 10, run: [HOST]}\nstartup: ['true']",
+			[]string{"the startup command ended with exit status 0 before the clone was registered as ready"},
+		},
+		{
+			"startup takes too long", host + "{address: 10, run: [HOST]}\nstartup: [sh, -c, 'echo waiting; sleep 1000']",
+			[]string{"the startup command did not register the clone as ready within 1s; its last output: waiting"},
+		},
+		{
+			"host dies during startup", host + "{address: 10, run: [sh, -c, 'sleep 0.3; exit 4']}\nstartup: [sleep, 1000]",
+			[]string{"host web ended with exit status 4"},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -267,6 +287,7 @@ func TestContentThatCannotBeUsed(t *testing.T) {
 }
 
 func TestEndedInTheMiddleOfItsStart(t *testing.T) {
+	t.Parallel()
 	h := build(t, nil)
 	h.publish(strings.Replace(one, "[HOST]", "[HOST, ready=20s]", 1), nil)
 	id := h.up("one", nil)
@@ -280,6 +301,7 @@ func TestEndedInTheMiddleOfItsStart(t *testing.T) {
 }
 
 func TestStartsAreBounded(t *testing.T) {
+	t.Parallel()
 	h := build(t, func(cfg *pipeline.Config) { cfg.Starts = 2 })
 	h.publish(strings.Replace(one, "[HOST]", "[HOST, ready=150ms]", 1), nil)
 	var ids []registry.ID
@@ -327,7 +349,8 @@ func TestAKilledHostDegradesTheClone(t *testing.T) {
 }
 
 func TestTheLeaseIsRenewedUntilNothingRuns(t *testing.T) {
-	h := build(t, nil, 3*time.Second, time.Second)
+	t.Parallel()
+	h := build(t, nil, leases(3*time.Second))
 	h.publish(one, nil)
 	id := h.up("one", nil)
 	h.await(id, registry.Ready)
@@ -347,7 +370,8 @@ func TestTheLeaseIsRenewedUntilNothingRuns(t *testing.T) {
 
 // TestALostCloneIsStopped has a clone whose lease ends while hosts still run.
 func TestALostCloneIsStopped(t *testing.T) {
-	h := build(t, nil, 2*time.Second, time.Second)
+	t.Parallel()
+	h := build(t, nil, leases(2*time.Second))
 	h.publish(one+"startup: [sh, startup.sh]\n", map[string]string{"startup.sh": registerOnce + "exit 9\n"})
 	id := h.up("one", nil)
 	h.await(id, registry.Ready)
@@ -418,6 +442,7 @@ func TestStartupRegisters(t *testing.T) {
 }
 
 func TestClonesOutliveTheLauncher(t *testing.T) {
+	t.Parallel()
 	h := build(t, nil)
 	h.publish(shop, nil)
 	h.publish(strings.Replace(one, "[HOST]", "[HOST, ready=1500ms]", 1), nil)
@@ -534,4 +559,3 @@ func TestNewRefuses(t *testing.T) {
 		t.Error("an empty Config was taken")
 	}
 }
-

@@ -15,6 +15,7 @@ import (
 // Bounds of a manifest, far beyond any real one.
 const (
 	maxEntries = 256 // of one list or map
+	maxServed  = 64  // services and forward rules, as many as the registry takes
 	maxText    = 64 << 10
 	maxReady   = 3600 // seconds
 	maxTTL     = 86400
@@ -65,9 +66,11 @@ func (c *checker) text(path, s string) {
 
 func isText(s string) bool { return len(s) <= maxText && !strings.Contains(s, "\x00") }
 
-func (c *checker) size(path string, n int) bool {
-	if n > maxEntries {
-		c.add(path, "%d entries; at most %d", n, maxEntries)
+func (c *checker) size(path string, n int) bool { return c.atMost(path, n, maxEntries) }
+
+func (c *checker) atMost(path string, n, most int) bool {
+	if n > most {
+		c.add(path, "%d entries; at most %d", n, most)
 		return false
 	}
 	return true
@@ -264,7 +267,7 @@ func (c *checker) cycles(m *Manifest) {
 }
 
 func (c *checker) services(m *Manifest) {
-	if !c.size("services", len(m.Services)) {
+	if !c.atMost("services", len(m.Services), maxServed) {
 		return
 	}
 	names := sortedKeys(m.Services)
@@ -365,7 +368,7 @@ func (c *checker) records(m *Manifest) {
 }
 
 func (c *checker) forward(m *Manifest) {
-	if !c.size("forward", len(m.Forward)) {
+	if !c.atMost("forward", len(m.Forward), maxServed) {
 		return
 	}
 	for i, f := range m.Forward {

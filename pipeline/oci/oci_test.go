@@ -143,7 +143,7 @@ func TestEqualDirectoriesGetEqualDigests(t *testing.T) {
 		must(t, err)
 	}
 	must(t, w.Close())
-	b, err := two.Import(t.Context(), &stream)
+	b, err := two.Import(t.Context(), &stream, "")
 	must(t, err)
 	if a.Digest != b.Digest {
 		t.Errorf("got %s when packed and %s when imported", a.Digest, b.Digest)
@@ -212,9 +212,15 @@ func TestImportRefusesHostileStreams(t *testing.T) {
 	w := tar.NewWriter(&b)
 	must(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "../../escaped", Mode: 0o644}))
 	must(t, w.Close())
-	_, err := s.Import(t.Context(), &b)
+	_, err := s.Import(t.Context(), &b, "")
 	if !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), `"../../escaped"`) {
 		t.Errorf("got %v, want the entry refused", err)
+	}
+	b.Reset()
+	must(t, archive.Write(t.Context(), &b, write(t, t.TempDir(), shop), archive.Limits{}, nil))
+	_, err = s.Import(t.Context(), &b, "other")
+	if !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), "template.yaml calls it shop, not other") {
+		t.Errorf("another name: got %v, want it refused", err)
 	}
 	if left := read(t, dir); len(left) != 2 {
 		t.Errorf("the store holds %v; want oci-layout and index.json alone", left)
@@ -406,7 +412,7 @@ func TestOnAFullDisk(t *testing.T) {
 	}
 	var stream bytes.Buffer
 	must(t, archive.Write(t.Context(), &stream, write(t, t.TempDir(), big), archive.Limits{}, nil))
-	if _, err := s.Import(t.Context(), &stream); !errors.Is(err, registry.ErrFull) {
+	if _, err := s.Import(t.Context(), &stream, ""); !errors.Is(err, registry.ErrFull) {
 		t.Errorf("import: got %v, want registry.ErrFull", err)
 	}
 	must(t, s.Verify(t.Context(), a.Digest))
@@ -443,7 +449,7 @@ func TestImportsAtOnce(t *testing.T) {
 			var b bytes.Buffer
 			err := archive.Write(context.Background(), &b, write(t, t.TempDir(), files), archive.Limits{}, nil)
 			if err == nil {
-				a, e := s.Import(context.Background(), &b)
+				a, e := s.Import(context.Background(), &b, "")
 				if err = e; err == nil {
 					results <- a.Digest
 					return

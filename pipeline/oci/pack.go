@@ -24,9 +24,10 @@ import (
 )
 
 // Import stores the template whose directory the tar stream r holds, as
-// archive.Write makes it. The stream may be hostile. Equal directories get
-// equal digests, whichever program packed them.
-func (s *Store) Import(ctx context.Context, r io.Reader) (*Artifact, error) {
+// archive.Write makes it. The stream may be hostile. name, unless empty, is
+// what the template has to be called. Equal directories get equal digests,
+// whichever program packed them.
+func (s *Store) Import(ctx context.Context, r io.Reader, name string) (*Artifact, error) {
 	aside, err := os.MkdirTemp(s.ingest(), "import-")
 	if err != nil {
 		return nil, fmt.Errorf("import template: %w", durable.Full(err))
@@ -36,7 +37,14 @@ func (s *Store) Import(ctx context.Context, r io.Reader) (*Artifact, error) {
 	if err := archive.Extract(ctx, r, dir, s.cfg.Limits, nil); err != nil {
 		return nil, fmt.Errorf("import template: %w", err)
 	}
-	return s.Pack(ctx, dir)
+	m, err := Read(dir)
+	if err != nil {
+		return nil, err
+	}
+	if name != "" && m.Name != name {
+		return nil, &registry.FieldError{Field: "name", Rule: "template-name", Detail: fmt.Sprintf("%s calls it %s, not %s", manifest.FileName, m.Name, name)}
+	}
+	return s.pack(ctx, dir, m)
 }
 
 // Pack stores the template directory dir.
@@ -45,6 +53,10 @@ func (s *Store) Pack(ctx context.Context, dir string) (*Artifact, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.pack(ctx, dir, m)
+}
+
+func (s *Store) pack(ctx context.Context, dir string, m *manifest.Manifest) (*Artifact, error) {
 	layer, err := s.packLayer(ctx, dir)
 	if err != nil {
 		return nil, fmt.Errorf("template %s: %w", m.Name, err)
