@@ -70,8 +70,14 @@ func beDaemon(dir string) {
 // onDisk keeps the registry in a file.
 func onDisk(t *testing.T, dir string) func(*registry.Config) {
 	return func(cfg *registry.Config) {
-		store, err := sqlite.Open(t.Context(), filepath.Join(dir, "registry.db"), sqlite.Config{})
-		must(t, err)
+		var store *sqlite.Store
+		// What a daemon was about to start when it was killed may have its
+		// files open for a moment, until it becomes another program.
+		eventually(t, "the registry's file", func() bool {
+			var err error
+			store, err = sqlite.Open(t.Context(), filepath.Join(dir, "registry.db"), sqlite.Config{})
+			return err == nil
+		})
 		cfg.Store = store
 		t.Cleanup(func() { must(t, store.Close()) })
 	}

@@ -30,7 +30,10 @@ import (
 	"github.com/clonegate/clonegate/registry/registrytest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// A server that refuses a body waits half a second for the client to notice.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 func must(t *testing.T, err error) {
 	t.Helper()
