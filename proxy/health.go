@@ -36,6 +36,7 @@ type check struct {
 
 	// Guarded by the prober.
 	due     time.Time
+	place   int // in the queue; -1 while a probe is under way
 	removed bool
 }
 
@@ -79,7 +80,10 @@ func (p *prober) remove(c *check) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c.removed = true // leaves the queue when it is due
+	c.removed = true
+	if c.place >= 0 {
+		heap.Remove(&p.queue, c.place)
+	}
 }
 
 func (p *prober) nudge() {
@@ -125,17 +129,11 @@ func (p *prober) run(ctx context.Context) {
 func (p *prober) next() (*check, time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.queue) > 0 {
-		c := p.queue[0]
-		if c.removed {
-			heap.Pop(&p.queue)
-			continue
-		}
-		if wait := time.Until(c.due); wait > 0 {
+	if len(p.queue) > 0 {
+		if wait := time.Until(p.queue[0].due); wait > 0 {
 			return nil, wait
 		}
-		heap.Pop(&p.queue)
-		return c, 0
+		return heap.Pop(&p.queue).(*check), 0
 	}
 	return nil, time.Hour
 }
@@ -152,8 +150,10 @@ func (p *prober) ask(ctx context.Context, c *check) {
 	p.judge(c, err, now)
 	wait := c.pause(now)
 	p.mu.Lock()
-	c.due = now.Add(wait)
-	heap.Push(&p.queue, c)
+	if !c.removed {
+		c.due = now.Add(wait)
+		heap.Push(&p.queue, c)
+	}
 	p.mu.Unlock()
 	p.nudge()
 }
@@ -204,12 +204,22 @@ type checkQueue []*check
 
 func (q checkQueue) Len() int           { return len(q) }
 func (q checkQueue) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
-func (q checkQueue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
-func (q *checkQueue) Push(x any)        { *q = append(*q, x.(*check)) }
+
+func (q checkQueue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].place, q[j].place = i, j
+}
+
+func (q *checkQueue) Push(x any) {
+	c := x.(*check)
+	c.place = len(*q)
+	*q = append(*q, c)
+}
+
 func (q *checkQueue) Pop() any {
 	old := *q
 	c := old[len(old)-1]
 	old[len(old)-1] = nil
-	*q = old[:len(old)-1]
+	*q, c.place = old[:len(old)-1], -1
 	return c
 }

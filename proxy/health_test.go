@@ -160,7 +160,7 @@ func TestChecksEndWithTheirEndpoints(t *testing.T) {
 			t.Errorf("an endpoint that stayed was probed %d times in 10 s; want 10", n)
 		}
 		w.pool.update(nil)
-		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		w.pool.prober.mu.Lock()
 		defer w.pool.prober.mu.Unlock()
 		if n := len(w.pool.prober.queue); n > 0 {
