@@ -84,20 +84,25 @@ func buildAt(t *testing.T, dir string, change func(*pipeline.Config), more ...fu
 			}
 		}
 		h.stop()
-		p, err := process.New(process.Config{Dir: filepath.Join(h.dir, "clones"), Grace: 100 * time.Millisecond})
-		must(t, err)
-		for _, id := range p.Held() {
-			ctx, cancel := context.WithTimeout(background, time.Second)
-			if err := p.Stop(ctx, id); err != nil {
-				t.Log(err)
-			}
-			cancel()
-		}
-		ctx, cancel := context.WithCancel(background)
-		cancel()
-		must(t, p.Run(ctx))
+		endClones(t, h.dir)
 	})
 	return h
+}
+
+// endClones ends what still runs of a house that has no launcher any more.
+func endClones(t *testing.T, dir string) {
+	t.Helper()
+	p, err := process.New(process.Config{Dir: filepath.Join(dir, "clones"), Grace: 100 * time.Millisecond})
+	must(t, err)
+	ctx, cancel := context.WithTimeout(background, 10*time.Second)
+	defer cancel()
+	for _, id := range p.Held() {
+		if err := p.Stop(ctx, id); err != nil {
+			t.Error(err)
+		}
+	}
+	cancel()
+	must(t, p.Run(ctx)) // ends at once, and its watches with it
 }
 
 // serveAPI returns the base URL of the registry's API.

@@ -99,6 +99,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			out, err := daemon.StdoutPipe()
 			must(t, err)
 			must(t, daemon.Start())
+			t.Cleanup(func() { endClones(t, dir) })
 			if line, err := bufio.NewReader(out).ReadString('\n'); line != "created\n" {
 				t.Fatalf("daemon said %q, %v", line, err)
 			}
