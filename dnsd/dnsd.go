@@ -37,7 +37,8 @@ type Directory interface {
 	Zones() *registry.Zones
 }
 
-// Config is what a Server needs. Directory and Gateway are required.
+// Config is what a Server needs. Directory is required, and Gateway if there
+// are zones.
 type Config struct {
 	Directory Directory
 
@@ -109,7 +110,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dns server: gateway address: %w", err)
 	}
-	if len(gateway) == 0 {
+	if len(gateway) == 0 && len(cfg.Directory.Zones().Hosts()) > 0 {
 		return nil, errors.New("dns server: Config.Gateway is empty; name the address that public names point to")
 	}
 	nameServers, err := plainAddrs(cfg.NameServers)

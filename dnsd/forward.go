@@ -127,6 +127,7 @@ func (v *view) fetch(ctx context.Context, k cacheKey, q question, g group) (e *e
 		}
 		return e
 	}
+	v.amend(q, m)
 	e = v.newEntry(k, m, now)
 	if e.fresh(now) {
 		v.cache.put(e)

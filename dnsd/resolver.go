@@ -24,6 +24,9 @@ type Resolver struct {
 	// Clients lists the networks that may ask. Empty means loopback,
 	// link-local and private networks.
 	Clients []netip.Prefix
+
+	// Rules are consulted ahead of cache and upstreams. Nil: none.
+	Rules Rules
 }
 
 // defaultClients are the networks that may use a resolver unless others are named.
@@ -41,6 +44,7 @@ type view struct {
 	clone   registry.ID
 	own     group // upstreams of the listener itself; empty: those in the resolv.conf
 	clients []netip.Prefix
+	rules   Rules // nil: none
 }
 
 func (s *Server) newView(id int, r *Resolver) (*view, error) {
@@ -58,7 +62,7 @@ func (s *Server) newView(id int, r *Resolver) (*view, error) {
 	if len(clients) == 0 {
 		clients = defaultClients
 	}
-	return &view{Server: s, id: id, clone: r.Clone, own: newGroup(r.Upstreams), clients: clients}, nil
+	return &view{Server: s, id: id, clone: r.Clone, own: newGroup(r.Upstreams), clients: clients, rules: r.Rules}, nil
 }
 
 // admits reports whether a client may ask.
@@ -71,8 +75,10 @@ func (v *view) admits(client netip.Addr) bool {
 //
 //  1. the clone's own hosts, records and addresses
 //  2. the zones, as everybody sees them
-//  3. what upstreams said not long ago
-//  4. upstreams: those of the clone's longest forward rule, else the listener's
+//  3. the listener's rules
+//  4. what upstreams said not long ago
+//  5. upstreams: those of the clone's longest forward rule, else those that the
+//     rules name, else the listener's
 //
 // and does so again for every name that a CNAME leads to.
 func (v *view) answer(q *query, ask asker) *result {
@@ -84,10 +90,13 @@ func (v *view) answer(q *query, ask asker) *result {
 		if r := v.answerZone(q2); r != nil {
 			return r
 		}
+		if r := v.answerRules(q2); r != nil {
+			return r
+		}
 		if q2.qtype == dns.TypeANY {
 			return &result{answer: []dns.RR{minimalAny(q2.asked)}, from: "any"}
 		}
-		g := v.groupFor(q2.name, n)
+		g := v.groupFor(q2, n)
 		if r := v.cached(q2, g); r != nil {
 			return r
 		}
@@ -167,14 +176,17 @@ func (n *names) short(name string) *node {
 	return nil
 }
 
-// groupFor returns the upstreams for a name.
-func (v *view) groupFor(name string, n *names) group {
+// groupFor returns the upstreams for a question.
+func (v *view) groupFor(q question, n *names) group {
 	if n != nil {
 		for _, f := range n.forward {
-			if dns.IsSubDomain(f.zone, name) {
+			if dns.IsSubDomain(f.zone, q.name) {
 				return f.group
 			}
 		}
+	}
+	if g, ok := v.route(q); ok {
+		return g
 	}
 	if len(v.own.servers) > 0 {
 		return v.own

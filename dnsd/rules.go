@@ -1,0 +1,94 @@
+package dnsd
+
+import (
+	"net/netip"
+
+	"github.com/miekg/dns"
+)
+
+// Rules are local data and habits of one resolver, such as those of a dnsmasq
+// configuration. They are consulted after the clone and the zones, ahead of
+// cache and upstreams, by many goroutines at once.
+type Rules interface {
+	// Answer answers a question whose name is in lower case, from what is
+	// known here. Nil means that upstreams are to be asked.
+	Answer(q dns.Question) *Answer
+
+	// Route returns the upstreams to ask. Answers of one route are never
+	// served for another; a new key forgets everything that was kept. A route
+	// without servers leaves the choice to the resolver.
+	Route(q dns.Question) Route
+
+	// Amend changes what upstreams said to a question before it is passed on
+	// and kept. m holds only records that answer q, or a negative answer's SOA.
+	Amend(q dns.Question, m *dns.Msg)
+}
+
+// An Answer is what Rules know. Its records are not changed afterwards; their
+// owners are replaced by the client's spelling where they are the name asked.
+type Answer struct {
+	Rcode   int
+	Records []dns.RR
+	Target  string // the name that Records' CNAME leads to and that is still to be asked; "" if none
+}
+
+// A Route is a group of upstream servers.
+type Route struct {
+	group
+}
+
+// NewRoute returns the route to servers. Key tells routes to the same servers
+// apart.
+func NewRoute(servers []netip.AddrPort, key string) Route {
+	g := newGroup(servers)
+	g.key = key + g.key
+	return Route{g}
+}
+
+// Servers returns the servers of the route.
+func (r Route) Servers() []netip.AddrPort { return r.servers }
+
+// answerRules answers q by the listener's rules, nil if there are none or
+// they do not know.
+func (v *view) answerRules(q question) *result {
+	if v.rules == nil {
+		return nil
+	}
+	a := v.rules.Answer(q.plain())
+	if a == nil {
+		return nil
+	}
+	r := &result{rcode: a.Rcode, aa: a.Rcode != dns.RcodeRefused, target: a.Target, from: "rules"}
+	for _, rr := range a.Records {
+		if rr.Header().Name == q.name {
+			rr = dns.Copy(rr)
+			rr.Header().Name = q.asked
+		}
+		r.answer = append(r.answer, rr)
+	}
+	if len(r.answer) == 0 && r.aa {
+		r.ns = []dns.RR{newSOA(q.asked)}
+	}
+	return r
+}
+
+// route returns the upstreams that the listener's rules name, if they do.
+func (v *view) route(q question) (group, bool) {
+	if v.rules == nil {
+		return group{}, false
+	}
+	r := v.rules.Route(q.plain())
+	return r.group, len(r.servers) > 0
+}
+
+// amend lets the listener's rules change what upstreams said.
+func (v *view) amend(q question, m *dns.Msg) {
+	if v.rules != nil {
+		v.rules.Amend(q.plain(), m)
+	}
+}
+
+// plain returns the question without what only concerns the message.
+func (q question) plain() dns.Question {
+	return dns.Question{Name: q.name, Qtype: q.qtype, Qclass: dns.ClassINET}
+}
