@@ -222,7 +222,13 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 func (c *Client) once(ctx context.Context, req *Request, body []byte, out any) (int, error) {
-	resp, err := c.send(ctx, req, body, nil)
+	var content io.Reader
+	header := http.Header{}
+	if body != nil {
+		content = bytes.NewReader(body)
+		header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.send(ctx, req, content, header)
 	if err != nil {
 		return 0, err
 	}
@@ -243,8 +249,20 @@ func (c *Client) once(ctx context.Context, req *Request, body []byte, out any) (
 	return resp.StatusCode, nil
 }
 
+// Send sends a request whose body, of any size and of the content type given,
+// is read while it is sent; nil is none. It takes the place of req.Body. The
+// request is sent once, for a body cannot be read twice. A success is returned
+// as a stream that the caller closes, every other answer as an *Error.
+func (c *Client) Send(ctx context.Context, req Request, contentType string, body io.Reader) (*http.Response, error) {
+	header := http.Header{}
+	if contentType != "" {
+		header.Set("Content-Type", contentType)
+	}
+	return c.send(ctx, &req, body, header)
+}
+
 // send sends a request and returns a success, whose body the caller closes.
-func (c *Client) send(ctx context.Context, req *Request, body []byte, header http.Header) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, req *Request, content io.Reader, header http.Header) (*http.Response, error) {
 	token, err := c.token()
 	if err != nil {
 		return nil, err
@@ -255,10 +273,6 @@ func (c *Client) send(ctx context.Context, req *Request, body []byte, header htt
 		return nil, fmt.Errorf("%s %s: %w", req.Method, req.Path, err)
 	}
 	target.RawPath = req.Path
-	var content io.Reader
-	if body != nil {
-		content = bytes.NewReader(body)
-	}
 	r, err := http.NewRequestWithContext(ctx, req.Method, target.String(), content)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", req.Method, req.Path, err)
@@ -267,9 +281,6 @@ func (c *Client) send(ctx context.Context, req *Request, body []byte, header htt
 		r.Header[name] = values
 	}
 	r.Header.Set("User-Agent", c.cfg.UserAgent)
-	if body != nil {
-		r.Header.Set("Content-Type", "application/json")
-	}
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
