@@ -2,6 +2,7 @@ package dnsd
 
 import (
 	"fmt"
+	"hash/maphash"
 	"sync"
 	"time"
 
@@ -42,16 +43,20 @@ func (k cacheKey) String() string {
 // An entry is what upstreams said. It is never changed.
 type entry struct {
 	key      cacheKey
-	wire     []byte // the answer as a packed message; nil: there was none
-	failure  string // why there was none, for people
-	positive bool   // the name has data of that type
+	ready    *result // the answer; nil: there was none
+	failure  string  // why there was none, for people
+	positive bool    // the name has data of that type
 	stored   time.Time
 	expires  time.Time
 	retry    time.Time // when expired: until then upstreams need not be asked again
 }
 
 func (e *entry) size() int {
-	return entryOverhead + len(e.key.name) + len(e.key.group) + len(e.failure) + len(e.wire)
+	size := entryOverhead + len(e.key.name) + len(e.key.group) + len(e.failure)
+	if e.ready != nil {
+		size += len(e.ready.packed.body) + 2*len(e.ready.packed.ttls)
+	}
+	return size
 }
 
 // fresh reports whether the entry answers without a word of upstreams.
@@ -63,71 +68,84 @@ func (e *entry) stale(now time.Time) bool {
 	return e.positive && now.Before(e.expires.Add(maxStale))
 }
 
-// result returns the entry as the answer to q, its TTLs lowered by its age.
-// What had expired gets a short TTL and says that it is stale.
+// result returns the entry as the answer to q. What had expired gets a short
+// TTL and says that it is stale.
 func (e *entry) result(q question, now time.Time) *result {
-	if e.wire == nil {
+	if e.ready == nil {
 		return failed(dns.ExtendedErrorCodeNoReachableAuthority, e.failure)
 	}
-	m := new(dns.Msg)
-	if err := m.Unpack(e.wire); err != nil { // we packed it ourselves
-		return failed(dns.ExtendedErrorCodeOther, "cached answer cannot be read")
+	if e.fresh(now) || e.stored.Equal(e.expires) {
+		return e.ready
 	}
-	r := &result{rcode: m.Rcode, answer: m.Answer, ns: m.Ns}
-	age := uint32(max(0, now.Sub(e.stored)/time.Second))
-	isStale := !e.fresh(now) && !e.stored.Equal(e.expires)
+	r := *e.ready
+	r.answer, r.ns = r.packed.unpack(q, now)
 	for _, rrs := range [][]dns.RR{r.answer, r.ns} {
 		for _, rr := range rrs {
-			h := rr.Header()
-			if isStale {
-				h.Ttl = staleReplyTTL
-			} else {
-				h.Ttl -= min(h.Ttl, age)
-			}
-			if h.Name == q.name {
-				h.Name = q.asked
-			}
+			rr.Header().Ttl = staleReplyTTL
 		}
 	}
-	if isStale {
-		r.ede = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeStaleAnswer}
-	}
-	return r
+	r.kept, r.packed = false, nil
+	r.ede = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeStaleAnswer}
+	return &r
 }
+
+// cacheParts is how many parts a large cache is in, so that those who read at
+// the same time rarely meet.
+const cacheParts = 64
 
 // A cache holds entries, bounded by their number and by the memory they take.
 type cache struct {
+	seed  maphash.Seed
+	parts []cachePart
+}
+
+type cachePart struct {
 	mu       sync.Mutex
 	lru      *simplelru.LRU[cacheKey, *entry] // guarded by mu
 	bytes    int                              // guarded by mu
 	maxBytes int
+	_        [32]byte // keeps neighbours off one cache line
 }
 
 func newCache(entries, bytes int) *cache {
-	c := &cache{maxBytes: bytes}
-	lru, err := simplelru.NewLRU(entries, func(_ cacheKey, e *entry) { c.bytes -= e.size() })
-	if err != nil {
-		panic(err) // only for a size below one
+	n := cacheParts
+	for n > 1 && entries/n < 64 {
+		n /= 2
 	}
-	c.lru = lru
+	c := &cache{seed: maphash.MakeSeed(), parts: make([]cachePart, n)}
+	for i := range c.parts {
+		part := &c.parts[i]
+		part.maxBytes = bytes / n
+		lru, err := simplelru.NewLRU(max(1, entries/n), func(_ cacheKey, e *entry) { part.bytes -= e.size() })
+		if err != nil {
+			panic(err) // only for a size below one
+		}
+		part.lru = lru
+	}
 	return c
+}
+
+func (c *cache) part(k cacheKey) *cachePart {
+	return &c.parts[maphash.String(c.seed, k.name)%uint64(len(c.parts))]
 }
 
 // get returns what is kept for a key, expired or not, nil if nothing is.
 func (c *cache) get(k cacheKey) *entry {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e, _ := c.lru.Get(k)
+	part := c.part(k)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	e, _ := part.lru.Get(k)
 	return e
 }
 
 func (c *cache) put(e *entry) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.lru.Remove(e.key) // replacing would not tell the old one's size
-	c.bytes += e.size()
-	c.lru.Add(e.key, e)
-	for c.bytes > c.maxBytes {
-		c.lru.RemoveOldest()
+	part := c.part(e.key)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	part.lru.Remove(e.key) // replacing would not tell the old one's size
+	part.bytes += e.size()
+	part.lru.Add(e.key, e)
+	for part.bytes > part.maxBytes {
+		part.lru.RemoveOldest()
 	}
 }

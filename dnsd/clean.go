@@ -51,11 +51,11 @@ func recordsOf(answer []dns.RR, name string, q question) (rrs []dns.RR, target s
 		if h.Class != dns.ClassINET {
 			continue
 		}
-		owner := dns.CanonicalName(h.Name)
+		owner := canonical(h.Name)
 		sig, isSig := rr.(*dns.RRSIG)
 		switch {
 		case h.Rrtype == dns.TypeDNAME || isSig && sig.TypeCovered == dns.TypeDNAME:
-			if owner == name || !dns.IsSubDomain(owner, name) {
+			if owner == name || !isUnder(owner, name) {
 				continue
 			}
 		case owner != name:
@@ -70,7 +70,7 @@ func recordsOf(answer []dns.RR, name string, q question) (rrs []dns.RR, target s
 		}
 		rrs = append(rrs, rr)
 		if alias, ok := rr.(*dns.CNAME); ok && target == "" && q.qtype != dns.TypeCNAME {
-			target = dns.CanonicalName(alias.Target)
+			target = canonical(alias.Target)
 		}
 	}
 	return rrs, target
@@ -82,7 +82,7 @@ func recordsOf(answer []dns.RR, name string, q question) (rrs []dns.RR, target s
 func negativeProof(ns []dns.RR, name string, do bool) []dns.RR {
 	var out []dns.RR
 	for _, rr := range ns {
-		if _, ok := rr.(*dns.SOA); ok && len(out) == 0 && rr.Header().Class == dns.ClassINET && dns.IsSubDomain(rr.Header().Name, name) {
+		if _, ok := rr.(*dns.SOA); ok && len(out) == 0 && rr.Header().Class == dns.ClassINET && isUnder(canonical(rr.Header().Name), name) {
 			out = append(out, rr)
 		}
 	}

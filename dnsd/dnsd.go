@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/clonegate/clonegate/registry"
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
@@ -70,7 +69,8 @@ type Server struct {
 	timing      timing
 	now         func() time.Time
 
-	names   *lru.Cache[namesKey, *names] // what clones contribute, compiled
+	public  public
+	names   *namesCache // what clones contribute, compiled
 	cache   *cache
 	flights singleflight.Group // identical questions to upstreams, joined
 	busy    busy               // questions waiting, by group of upstreams
@@ -87,10 +87,6 @@ const (
 	maxWaiting         = 4000
 	maxWaitingPerGroup = 1000
 )
-
-// compiledClones bounds how many clones' names are kept ready; others are
-// compiled again when they are asked for.
-const compiledClones = 1024
 
 // timing is every duration that bounds waiting.
 type timing struct {
@@ -117,10 +113,6 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dns server: name server address: %w", err)
 	}
-	compiled, err := lru.New[namesKey, *names](compiledClones)
-	if err != nil {
-		return nil, fmt.Errorf("dns server: cache of compiled names: %w", err)
-	}
 	m, err := newMetrics(cfg.Metrics)
 	if err != nil {
 		return nil, fmt.Errorf("dns server: metrics: %w", err)
@@ -132,7 +124,8 @@ func New(cfg Config) (*Server, error) {
 		resolvConf:  newResolvConf(cfg.ResolvConf),
 		log:         cfg.Log,
 		metrics:     m,
-		names:       compiled,
+		public:      newPublic(gateway),
+		names:       newNamesCache(),
 		cache:       newCache(maxCacheEntries, maxCacheBytes),
 		waiting:     make(chan struct{}, maxWaiting),
 		now:         time.Now,
@@ -145,7 +138,9 @@ func New(cfg Config) (*Server, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	for _, host := range cfg.Directory.Zones().Hosts() {
-		s.zones = append(s.zones, newZone(host))
+		z := newZone(host)
+		s.prepareZone(z)
+		s.zones = append(s.zones, z)
 	}
 	return s, nil
 }
@@ -180,6 +175,9 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 	s.own = ownAddrs(fronts)
 	if len(s.nameServers) == 0 {
 		s.nameServers = s.defaultNameServers(fronts)
+		for _, z := range s.zones {
+			s.prepareZone(z)
+		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() { closeAll(listeners) })

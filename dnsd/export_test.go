@@ -25,10 +25,17 @@ func (s *Server) SetTiming(try, hedge, total, stale, idle time.Duration) {
 func (s *Server) SetClock(now func() time.Time) { s.now = now }
 
 // CacheSize returns how many entries are kept, and their size in octets.
-func (s *Server) CacheSize() (entries, bytes int) {
-	s.cache.mu.Lock()
-	defer s.cache.mu.Unlock()
-	return s.cache.lru.Len(), s.cache.bytes
+func (s *Server) CacheSize() (entries, bytes int) { return s.cache.size() }
+
+func (c *cache) size() (entries, bytes int) {
+	for i := range c.parts {
+		part := &c.parts[i]
+		part.mu.Lock()
+		entries += part.lru.Len()
+		bytes += part.bytes
+		part.mu.Unlock()
+	}
+	return entries, bytes
 }
 
 // Waiting returns how many questions wait for upstreams.
@@ -67,14 +74,14 @@ func fillerKey(i int) cacheKey { return cacheKey{name: strconv.Itoa(i)} }
 
 // Refill replaces entry i.
 func (f *FilledCache) Refill(i, size int) {
-	f.c.put(&entry{key: fillerKey(i), wire: make([]byte, size)})
+	f.c.put(&entry{key: fillerKey(i), ready: &result{packed: &packed{body: make([]byte, size)}}})
 }
 
 // Has reports whether entry i is kept.
 func (f *FilledCache) Has(i int) bool { return f.c.get(fillerKey(i)) != nil }
 
 // Size returns how many entries are kept, and their size in octets.
-func (f *FilledCache) Size() (entries, bytes int) { return f.c.lru.Len(), f.c.bytes }
+func (f *FilledCache) Size() (entries, bytes int) { return f.c.size() }
 
 // Compile compiles a clone's names.
 func Compile(c *registry.Clone, zone registry.Host) { compile(c, newZone(zone)) }

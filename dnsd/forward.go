@@ -36,22 +36,20 @@ func (v *view) key(q question, g group) cacheKey {
 // cached answers q without asking upstreams, nil if that cannot be done: from
 // an entry that is fresh, or from one that has expired if upstreams failed to
 // renew it a moment ago.
-func (v *view) cached(q question, g group) *result {
-	now := v.now()
+func (v *view) cached(q question, g group, now time.Time) *result {
 	e := v.cache.get(v.key(q, g))
 	if e == nil || !e.fresh(now) && !(e.stale(now) && now.Before(e.retry)) {
 		return nil
 	}
 	v.metrics.cacheHits.Inc()
-	return v.result(e, q, "cache")
+	return e.result(q, now)
 }
 
-// result returns an entry as the answer to q.
-func (v *view) result(e *entry, q question, from string) *result {
-	r := e.result(q, v.now())
+// from returns an entry as the answer to q, and says where it came from.
+func (v *view) from(e *entry, q question, from string) *result {
+	r := *e.result(q, v.now())
 	r.from = from
-	r.target = v.leadsHome(r.answer, q.qtype)
-	return r
+	return &r
 }
 
 // leadsHome returns the name in one of our zones at which a chain of CNAMEs
@@ -62,7 +60,7 @@ func (s *Server) leadsHome(answer []dns.RR, qtype uint16) string {
 	}
 	for _, rr := range slices.Backward(answer) {
 		if alias, ok := rr.(*dns.CNAME); ok {
-			if _, _, ours := s.split(dns.CanonicalName(alias.Target)); ours {
+			if _, _, ours := s.split(canonical(alias.Target)); ours {
 				return alias.Target
 			}
 			return ""
@@ -94,10 +92,10 @@ func (v *view) ask(ctx context.Context, q question, g group) *result {
 	}
 	select {
 	case done := <-flight:
-		return v.result(done.Val.(*entry), q, "upstream")
+		return v.from(done.Val.(*entry), q, "upstream")
 	case <-patience:
 		v.tasks.Go(func() { <-flight })
-		return v.result(old, q, "stale")
+		return v.from(old, q, "stale")
 	}
 }
 
@@ -162,12 +160,14 @@ func (s *Server) newEntry(k cacheKey, m *dns.Msg, now time.Time) *entry {
 	if !e.positive && !hasSOA {
 		ttl = 0
 	}
-	wire, err := m.Pack()
+	r := &result{rcode: m.Rcode, answer: m.Answer, ns: m.Ns}
+	packed, err := pack(question{name: k.name}, r)
 	if err != nil {
 		e.failure = fmt.Sprintf("answer cannot be passed on: %v", err)
 		return e
 	}
-	e.wire = wire
+	packed.stored = now
+	e.ready = &result{rcode: m.Rcode, kept: true, packed: packed, from: "cache", target: s.leadsHome(m.Answer, k.qtype)}
 	e.expires = now.Add(time.Duration(ttl) * time.Second)
 	return e
 }

@@ -8,9 +8,9 @@ import (
 	"net/netip"
 	"runtime"
 	"runtime/debug"
-	"time"
 
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -49,36 +49,52 @@ func (f *front) serve(ctx context.Context, g *errgroup.Group) {
 	f.log.Info("dns listener is open", "kind", f.kind, "addr", f.addr)
 }
 
+// A worker answers the packets of one loop. What it holds is overwritten by
+// the next packet, so that an answer which is ready costs no memory.
+type worker struct {
+	*front
+	query    query
+	out      []byte
+	answered [24]prometheus.Counter // by rcode; nil until one is needed
+}
+
+func (f *front) newWorker() *worker { return &worker{front: f, out: make([]byte, 0, maxSize)} }
+
 // A job is one query on its way to its reply.
 type job struct {
 	*front
 	query  *query
 	client netip.AddrPort
 	tcp    bool
-	start  time.Time
 }
 
-// take answers a packet at once if that needs no waiting. Otherwise job is not
-// nil and is to be finished, or refused if there is no room for it. A packet
-// that deserves no reply yields neither.
-func (f *front) take(packet []byte, client netip.AddrPort, tcp bool) (reply []byte, waiting *job) {
+// take answers a packet at once if that needs no waiting; the reply is good
+// until the next call. Otherwise job is not nil and is to be finished, or
+// refused if there is no room for it. A packet that deserves no reply yields
+// neither.
+func (w *worker) take(packet []byte, client netip.AddrPort, tcp bool) (reply []byte, waiting *job) {
 	defer func() {
 		if p := recover(); p != nil {
-			f.panicked(p)
+			w.panicked(p)
 			reply, waiting = nil, nil
 		}
 	}()
-	q := parseQuery(packet)
-	if q == nil {
-		f.metrics.dropped("no_query")
+	if !w.query.parse(packet) {
+		w.metrics.dropped("no_query")
 		return nil, nil
 	}
-	j := &job{front: f, query: q, client: client, tcp: tcp, start: f.now()}
-	r := f.answer(q, client.Addr(), later)
+	w.query.start = w.now()
+	w.query.now = w.query.start
+	r := w.answer(&w.query, client.Addr(), later)
 	if r.wait {
-		return nil, j
+		return nil, &job{front: w.front, query: w.query.kept(), client: client, tcp: tcp}
 	}
-	return j.reply(r), nil
+	reply = w.reply(w.out[:0], &w.query, client, tcp, r)
+	w.count(r.rcode)
+	if cap(reply) > cap(w.out) && cap(reply) <= maxQuery {
+		w.out = reply[:0]
+	}
+	return reply, nil
 }
 
 // answer returns what the listener answers to a client. It does not wait,
@@ -88,11 +104,10 @@ func (f *front) answer(q *query, client netip.Addr, ask asker) *result {
 	case q.fault != 0:
 		return &result{rcode: q.fault}
 	case f.view == nil:
-		r := follow(q.question, f.answerZone)
-		if r == nil {
-			return refused(dns.ExtendedErrorCodeNotAuthoritative, "")
+		if r := f.follow(q.question, f.answerZone); r != nil {
+			return r
 		}
-		return r
+		return refused(dns.ExtendedErrorCodeNotAuthoritative, "")
 	case !f.view.admits(client):
 		return refused(dns.ExtendedErrorCodeProhibited, "")
 	}
@@ -107,34 +122,52 @@ func (j *job) finish(ctx context.Context) (reply []byte) {
 			reply = nil
 		}
 	}()
-	return j.reply(j.answer(j.query, j.client.Addr(), func(q question, g group) *result {
-		return j.view.ask(ctx, q, g)
-	}))
+	r := j.answer(j.query, j.client.Addr(), func(q question, g group) *result {
+		r := j.view.ask(ctx, q, g)
+		j.query.now = j.now()
+		return r
+	})
+	j.count(r.rcode)
+	return j.reply(nil, j.query, j.client, j.tcp, r)
 }
 
 // refuse returns the reply to a question for which there is no room.
 func (j *job) refuse() []byte {
 	j.metrics.dropped("busy")
-	return j.reply(failed(dns.ExtendedErrorCodeOther, "too many questions are waiting"))
+	r := failed(dns.ExtendedErrorCodeOther, "too many questions are waiting")
+	j.count(r.rcode)
+	return j.reply(nil, j.query, j.client, j.tcp, r)
 }
 
-// reply packs the result for the client, counts it and logs it.
-func (j *job) reply(r *result) []byte {
-	wire, err := j.query.pack(r, j.view != nil, j.tcp)
+// reply appends to b the octets that answer the client, and logs them. It returns nil if they cannot be made.
+func (f *front) reply(b []byte, q *query, client netip.AddrPort, tcp bool, r *result) []byte {
+	wire, err := f.pack(b, q, r, f.view != nil, tcp)
 	if err != nil {
-		j.log.Error("dns reply cannot be packed", "name", j.query.name, "type", dns.Type(j.query.qtype), "err", err)
+		f.log.Error("dns reply cannot be packed", "name", q.asked(), "type", dns.Type(q.qtype), "err", err)
 		return nil
 	}
-	rcode := rcodeName(r.rcode)
-	j.metrics.queries.WithLabelValues(j.kind, rcode).Inc()
-	if ctx := context.Background(); j.log.Enabled(ctx, slog.LevelDebug) {
-		j.log.LogAttrs(ctx, slog.LevelDebug, "dns query",
-			slog.String("name", j.query.asked), slog.String("type", dns.Type(j.query.qtype).String()),
-			slog.String("client", j.client.String()), slog.String("listener", j.front.addr.String()),
-			slog.String("rcode", rcode), slog.String("from", r.from), slog.Duration("dur", j.now().Sub(j.start)))
+	if ctx := context.Background(); f.log.Enabled(ctx, slog.LevelDebug) {
+		f.log.LogAttrs(ctx, slog.LevelDebug, "dns query",
+			slog.String("name", q.asked()), slog.String("type", dns.Type(q.qtype).String()),
+			slog.String("client", client.String()), slog.String("listener", f.addr.String()),
+			slog.String("rcode", rcodeName(r.rcode)), slog.String("from", r.from), slog.Duration("dur", f.now().Sub(q.start)))
 	}
 	return wire
 }
+
+// count counts a reply without looking the counter up each time.
+func (w *worker) count(rcode int) {
+	if rcode >= len(w.answered) {
+		w.front.count(rcode)
+		return
+	}
+	if w.answered[rcode] == nil {
+		w.answered[rcode] = w.metrics.queries.WithLabelValues(w.kind, rcodeName(rcode))
+	}
+	w.answered[rcode].Inc()
+}
+
+func (f *front) count(rcode int) { f.metrics.queries.WithLabelValues(f.kind, rcodeName(rcode)).Inc() }
 
 // panicked records a fault of ours that one message brought to light: a packet
 // of a stranger must not end the process that carries everybody's traffic.

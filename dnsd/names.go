@@ -6,8 +6,10 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/clonegate/clonegate/registry"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/miekg/dns"
 )
 
@@ -19,9 +21,11 @@ type names struct {
 	// case; "" is the clone's own. Names that exist only because there are
 	// others beneath them are here too (RFC 4592 §2.2.2).
 	nodes map[string]*node
-	// reverse holds the name that owns each host's address, by the name that
-	// is asked for to learn it.
-	reverse map[string]string
+	// wild holds the wildcards by the name they stand beneath.
+	wild map[string]*node
+	// reverse holds the name that owns each host's address at the name that is
+	// asked for to learn it.
+	reverse map[string]*node
 	forward []forward // longest zone first
 }
 
@@ -42,21 +46,22 @@ type namesKey struct {
 // changed.
 func (s *Server) namesOf(c *registry.Clone, z *zone) *names {
 	key := namesKey{c.ID, z}
-	if n, ok := s.names.Get(key); ok && n.clone == c {
+	if n := s.names.get(key); n != nil && n.clone == c {
 		return n
 	}
 	n, ignored := compile(c, z)
 	for _, why := range ignored {
 		s.log.Warn("dns record of a clone is not served", "clone", c.ID, "zone", z.name, "err", why)
 	}
-	s.names.Add(key, n)
+	s.names.put(key, n)
 	return n
 }
 
 // compile returns the names of a clone under a zone, and why some of its
 // records are not among them.
 func compile(c *registry.Clone, z *zone) (*names, []error) {
-	n := &names{clone: c, nodes: map[string]*node{"": {}}, reverse: map[string]string{}}
+	n := &names{clone: c, nodes: map[string]*node{"": {}}, wild: map[string]*node{}, reverse: map[string]*node{}}
+	rrs := map[*node][]dns.RR{}
 	origin := string(c.ID) + "." + z.name
 	n.nodes[""].gateway = c.DefaultService() != ""
 	for service := range c.Services {
@@ -66,10 +71,13 @@ func compile(c *registry.Clone, z *zone) (*names, []error) {
 		at := n.node(string(host))
 		at.local = true
 		for _, a := range addrs {
-			at.rrs = append(at.rrs, addressRecord(string(host)+"."+origin, a.Unmap(), ownTTL))
+			rrs[at] = append(rrs[at], addressRecord(string(host)+"."+origin, a.Unmap(), ownTTL))
 		}
 	}
-	ignored := n.addRecords(c.Records, origin)
+	ignored := n.addRecords(c.Records, origin, rrs)
+	for at, of := range rrs {
+		at.set(of)
+	}
 	n.addReverse(c.Hosts, origin)
 	for _, f := range c.Forward {
 		n.forward = append(n.forward, forward{dns.Fqdn(string(f.Zone)), newGroup(f.Servers)})
@@ -88,6 +96,11 @@ func (n *names) node(rel string) *node {
 	}
 	at := &node{}
 	n.nodes[rel] = at
+	if above, isWild := strings.CutPrefix(rel, "*."); isWild {
+		n.wild[above] = at
+	} else if rel == "*" {
+		n.wild[""] = at
+	}
 	if _, above, ok := strings.Cut(rel, "."); ok {
 		n.node(above)
 	}
@@ -97,7 +110,7 @@ func (n *names) node(rel string) *node {
 // addRecords adds extra records. Hosts and services win: an alias cannot stand
 // where anything else does (RFC 1034 §3.6.2), and the addresses of a service
 // are the gateway's.
-func (n *names) addRecords(records []registry.Record, origin string) (ignored []error) {
+func (n *names) addRecords(records []registry.Record, origin string, rrs map[*node][]dns.RR) (ignored []error) {
 	aliases := map[*node]*dns.CNAME{}
 	for _, rec := range records {
 		rel, rr, err := parseRecord(rec, origin)
@@ -111,11 +124,11 @@ func (n *names) addRecords(records []registry.Record, origin string) (ignored []
 			aliases[at] = cmp.Or(aliases[at], alias)
 			continue
 		}
-		at.rrs = append(at.rrs, rr)
+		rrs[at] = append(rrs[at], rr)
 	}
 	for at, alias := range aliases {
-		if len(at.rrs) == 0 && !at.gateway {
-			at.rrs = []dns.RR{alias}
+		if len(rrs[at]) == 0 && !at.gateway {
+			rrs[at] = []dns.RR{alias}
 		} else {
 			ignored = append(ignored, recordError(registry.Record{Name: alias.Hdr.Name, Type: "CNAME"}, "other data stands at that name"))
 		}
@@ -135,8 +148,8 @@ func (n *names) addReverse(hosts map[registry.Host][]netip.Addr, origin string) 
 			name += origin
 		}
 		for _, a := range hosts[host] {
-			if reverse, err := dns.ReverseAddr(a.Unmap().String()); err == nil && n.reverse[reverse] == "" {
-				n.reverse[reverse] = name
+			if reverse, err := dns.ReverseAddr(a.Unmap().String()); err == nil && n.reverse[reverse] == nil {
+				n.reverse[reverse] = newNode(&dns.PTR{Hdr: header(reverse, dns.TypePTR, ownTTL), Ptr: name})
 			}
 		}
 	}
@@ -145,15 +158,65 @@ func (n *names) addReverse(hosts map[registry.Host][]netip.Addr, origin string) 
 // find returns the node for a relative name, nil if it does not exist. A
 // wildcard stands for names that do not exist themselves, directly beneath
 // their closest ancestor that does (RFC 4592 §3.3.1).
-func (n *names) find(labels []string) *node {
-	if at, ok := n.nodes[join(labels)]; ok {
+func (n *names) find(rel string) *node {
+	if at, ok := n.nodes[rel]; ok {
 		return at
 	}
-	for i := 1; i <= len(labels); i++ {
-		encloser := labels[i:]
-		if _, exists := n.nodes[join(encloser)]; exists {
-			return n.nodes[join(append([]string{"*"}, encloser...))]
+	for rel != "" {
+		_, rel, _ = strings.Cut(rel, ".")
+		if _, exists := n.nodes[rel]; exists {
+			return n.wild[rel]
 		}
 	}
 	return nil
+}
+
+// compiledClones bounds how many clones' names are kept ready; others are
+// compiled again when they are asked for.
+const compiledClones = 8192
+
+// A namesCache keeps compiled names. It is in parts, so that those who read
+// at the same time rarely meet.
+type namesCache [32]struct {
+	mu  sync.Mutex
+	lru *simplelru.LRU[namesKey, *names] // guarded by mu
+	_   [40]byte                         // keeps neighbours off one cache line
+}
+
+func newNamesCache() *namesCache {
+	c := new(namesCache)
+	for i := range c {
+		lru, err := simplelru.NewLRU[namesKey, *names](compiledClones/len(c), nil)
+		if err != nil {
+			panic(err) // only for a size below one
+		}
+		c[i].lru = lru
+	}
+	return c
+}
+
+// get returns nil if nothing is kept.
+func (c *namesCache) get(k namesKey) *names {
+	part := &c[k.part(len(c))]
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	n, _ := part.lru.Get(k)
+	return n
+}
+
+func (c *namesCache) put(k namesKey, n *names) {
+	part := &c[k.part(len(c))]
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	part.lru.Add(k, n)
+}
+
+// part returns which of so many parts a clone belongs to. IDs that follow one
+// another, as most do, spread evenly.
+func (k namesKey) part(parts int) int {
+	h := uint32(2166136261) // FNV-1a
+	for i := range len(k.clone) {
+		h = (h ^ uint32(k.clone[i])) * 16777619
+	}
+	return int(h % uint32(parts))
 }

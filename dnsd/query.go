@@ -1,36 +1,89 @@
 package dnsd
 
 import (
+	"bytes"
 	"encoding/binary"
+	"strings"
+	"time"
+	"unsafe"
 
 	"github.com/miekg/dns"
 )
 
 // A question is what a client wants to know, in class IN.
 type question struct {
-	name   string // in lower case, with a trailing dot, odd octets escaped
-	asked  string // the same in the client's spelling
+	// name is in lower case, with a trailing dot and odd octets escaped; a dot
+	// inside a label is written \046, so that every dot parts two labels. On
+	// its way to a ready answer it lies in a buffer that the next packet
+	// overwrites: whoever keeps it longer copies it.
+	name   string
 	qtype  uint16
 	do, cd bool // DNSSEC data is wanted; unvalidated data will do
 }
 
-// about returns the same question about another name.
+// about returns the same question about another name, which need not be in
+// lower case.
 func (q question) about(name string) question {
-	q.name, q.asked = dns.CanonicalName(name), name
+	q.name = canonical(name)
 	return q
+}
+
+// canonical returns a name in the form that questions have it in.
+func canonical(name string) string {
+	name = dns.CanonicalName(name)
+	if !strings.Contains(name, `\.`) {
+		return name
+	}
+	var b strings.Builder
+	for i := 0; i < len(name); i++ {
+		switch {
+		case name[i] != '\\' || i+1 == len(name):
+			b.WriteByte(name[i])
+		case name[i+1] == '.':
+			b.WriteString(`\046`)
+			i++
+		default:
+			b.WriteString(name[i : i+2])
+			i++
+		}
+	}
+	return b.String()
 }
 
 // A query is one packet of a client that deserves a reply.
 type query struct {
 	question
-	id     uint16
+	wire   []byte // the packet's header and, if whole, its question
 	opcode int
 	class  uint16
 	whole  bool // the question was understood and can be repeated
 	rd     bool
 	edns   bool
-	size   int // the largest UDP payload the client takes
-	fault  int // rcode that says why this is not answered; 0: it is
+	size   int       // the largest UDP payload the client takes
+	fault  int       // rcode that says why this is not answered; 0: it is
+	start  time.Time // when it came
+	now    time.Time // when it is answered
+
+	text [4 * 256]byte // holds the name
+}
+
+// kept returns a copy that stays as it is when the packet it came in is gone.
+func (q *query) kept() *query {
+	k := &query{
+		question: q.question, wire: bytes.Clone(q.wire), opcode: q.opcode, class: q.class,
+		whole: q.whole, rd: q.rd, edns: q.edns, size: q.size, fault: q.fault, start: q.start, now: q.now,
+	}
+	k.name = strings.Clone(q.name)
+	return k
+}
+
+// asked returns the name in the client's spelling.
+func (q *query) asked() string {
+	if !q.whole {
+		return ""
+	}
+	name, _, _ := dns.UnpackDomainName(q.wire, headerLen)
+	return name
 }
 
 // What a UDP reply may hold: 512 octets unless the client says more
@@ -41,72 +94,95 @@ const (
 	headerLen = 12
 )
 
-// parseQuery reads a packet. It returns nil for what must not be answered:
+// parse reads a packet. It reports false for what must not be answered:
 // packets too short to have an ID, and replies, which could make two servers
 // answer each other for ever.
 //
 // Everything is checked here, octet by octet, so that nothing behind it meets
-// a malformed question. No part of p is kept.
-func parseQuery(p []byte) *query {
+// a malformed question. q refers to p until it is kept.
+func (q *query) parse(p []byte) bool {
 	if len(p) < headerLen {
-		return nil
+		return false
 	}
 	flags := binary.BigEndian.Uint16(p[2:])
 	if flags>>15 == 1 {
-		return nil
+		return false
 	}
-	q := &query{
-		id:     binary.BigEndian.Uint16(p),
-		opcode: int(flags >> 11 & 0xf),
-		rd:     flags>>8&1 == 1,
-		size:   plainSize,
-	}
-	q.cd = flags>>4&1 == 1
+	q.question = question{cd: flags>>4&1 == 1}
+	q.wire, q.whole, q.edns, q.fault = p[:headerLen], false, false, 0
+	q.opcode = int(flags >> 11 & 0xf)
+	q.rd = flags>>8&1 == 1
+	q.size = plainSize
 	if q.opcode != dns.OpcodeQuery {
 		q.fault = dns.RcodeNotImplemented // RFC 8906 §3.1.4
-		return q
+		return true
 	}
 	if binary.BigEndian.Uint16(p[4:]) != 1 { // RFC 9619
 		q.fault = dns.RcodeFormatError
-		return q
+		return true
 	}
 	off, ok := q.readQuestion(p)
 	if !ok || !q.readRecords(p, off) {
 		q.fault = dns.RcodeFormatError
-		return q
+		return true
 	}
 	if q.fault == 0 {
 		q.fault = q.policy()
 	}
-	return q
+	return true
 }
 
 // readQuestion reads the only question and returns the offset behind it. A
 // compressed name is refused: there is nothing before it to point to.
 func (q *query) readQuestion(p []byte) (off int, ok bool) {
-	off = headerLen
-	for {
+	text := q.text[:0]
+	for off = headerLen; ; {
 		if off >= len(p) || p[off] > 63 {
 			return 0, false
 		}
-		if p[off] == 0 {
+		n := int(p[off])
+		off++
+		if n == 0 {
 			break
 		}
-		off += 1 + int(p[off])
+		if off+n > len(p) || off+n-headerLen > 254 {
+			return 0, false
+		}
+		text = appendLabel(text, p[off:off+n])
+		off += n
 	}
-	off++
-	if off-headerLen > 255 || off+4 > len(p) {
+	if off+4 > len(p) {
 		return 0, false
 	}
-	name, _, err := dns.UnpackDomainName(p[:off], headerLen)
-	if err != nil {
-		return 0, false
+	if len(text) == 0 {
+		text = append(text, '.')
 	}
-	q.asked, q.name = name, dns.CanonicalName(name)
+	q.name = unsafe.String(&text[0], len(text))
 	q.qtype = binary.BigEndian.Uint16(p[off:])
 	q.class = binary.BigEndian.Uint16(p[off+2:])
-	q.whole = true
+	q.wire, q.whole = p[:off+4], true
 	return off + 4, true
+}
+
+// appendLabel appends a label and the dot behind it as text in lower case.
+func appendLabel(text, label []byte) []byte {
+	for _, c := range label {
+		switch {
+		case 'A' <= c && c <= 'Z':
+			text = append(text, c+'a'-'A')
+		case c < '!' || c > '~' || c == '.':
+			if c == ' ' {
+				text = append(text, '\\', ' ')
+				continue
+			}
+			text = append(text, '\\', '0'+c/100, '0'+c/10%10, '0'+c%10)
+		case c == '\'' || c == '@' || c == ';' || c == '(' || c == ')' || c == '"' || c == '\\':
+			text = append(text, '\\', c)
+		default:
+			text = append(text, c)
+		}
+	}
+	return append(text, '.')
 }
 
 // readRecords walks the records behind the question for the OPT record. It

@@ -1,11 +1,14 @@
 package dnsd
 
 import (
+	"slices"
+
 	"github.com/miekg/dns"
 )
 
 // A result is what answers a question, before it becomes a message for the
-// one who asked. Its records may be shared: they are copied, never changed.
+// one who asked. What local data and the cache hold are results that many
+// goroutines give away at once: neither they nor their records are changed.
 type result struct {
 	rcode  int
 	aa     bool // from what we know ourselves
@@ -16,11 +19,20 @@ type result struct {
 	from   string // who knew, for the log: "zone", "clone", "cache", "upstream"
 	target string // name the answer's last CNAME leads to and that is still to be asked
 	wait   bool   // nothing yet: upstreams have to be asked
+
+	own bool  // answer stands at whatever name was asked about
+	soa *zone // ns is the SOA of this zone, with the serial of the moment
+
+	soaAnswer *zone // answer is that SOA
+
+	bare   bool    // ns is an SOA at the name that was asked about
+	kept   bool    // records are in packed alone
+	packed *packed // the same as octets; nil: not packed yet
 }
 
 // failed returns the result of a question nobody could answer.
 func failed(code uint16, why string) *result {
-	return &result{rcode: dns.RcodeServerFailure, ede: &dns.EDNS0_EDE{InfoCode: code, ExtraText: why}}
+	return &result{rcode: dns.RcodeServerFailure, ede: &dns.EDNS0_EDE{InfoCode: code, ExtraText: clip(why)}}
 }
 
 // refused returns the result of a question we do not take.
@@ -34,70 +46,88 @@ const maxAliases = 10
 // follow answers q by ask, and the names its CNAMEs lead to as well. A nil
 // or refusing result of ask ends the chain: the client goes on from there. The rcode is
 // that of the last name (RFC 6604 §3).
-func follow(q question, ask func(question) *result) *result {
-	out := ask(q)
-	for steps := 0; out != nil && out.target != ""; steps++ {
+func (s *Server) follow(q question, ask func(question) *result) *result {
+	first := ask(q)
+	if first == nil || first.target == "" {
+		return first
+	}
+	out := s.records(q, first)
+	for steps := 0; out.target != ""; steps++ {
 		if steps == maxAliases {
 			return failed(dns.ExtendedErrorCodeOther, "more than 10 CNAMEs in a row")
 		}
-		next := ask(q.about(out.target))
+		q = q.about(out.target)
+		next := ask(q)
 		if next == nil || next.rcode == dns.RcodeRefused {
 			break
 		}
 		if next.wait || next.rcode == dns.RcodeServerFailure {
 			return next
 		}
-		merged := *next
-		merged.answer = append(out.answer[:len(out.answer):len(out.answer)], next.answer...)
+		merged := s.records(q, next)
+		merged.answer = slices.Concat(out.answer, merged.answer)
 		merged.aa = out.aa
-		out = &merged
+		out = merged
 	}
 	return out
 }
 
-// message returns r as the reply to q.
-func (q *query) message(r *result, recursion bool) *dns.Msg {
-	m := &dns.Msg{
-		MsgHdr: dns.MsgHdr{
-			Id: q.id, Response: true, Opcode: q.opcode,
-			Authoritative: r.aa, RecursionDesired: q.rd, RecursionAvailable: recursion,
-			CheckingDisabled: q.cd, Rcode: r.rcode,
-		},
-		Compress: true,
-		Answer:   r.answer, Ns: r.ns, Extra: r.extra,
-	}
-	if q.whole {
-		m.Question = []dns.Question{{Name: q.asked, Qtype: q.qtype, Qclass: q.class}}
-	}
-	if q.edns {
-		opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
-		opt.SetUDPSize(maxSize)
-		opt.SetDo(q.do)
-		if r.ede != nil {
-			opt.Option = append(opt.Option, r.ede)
+// records returns a result as records that stand where they belong, whatever
+// form it had.
+func (s *Server) records(q question, r *result) *result {
+	out := *r
+	out.own, out.soa, out.soaAnswer, out.bare, out.kept, out.packed = false, nil, nil, false, false, nil
+	switch {
+	case r.kept:
+		out.answer, out.ns = r.packed.unpack(q, s.now())
+	case r.soaAnswer != nil:
+		out.answer = []dns.RR{s.soa(r.soaAnswer)}
+	case r.own:
+		out.answer = make([]dns.RR, len(r.answer))
+		for i, rr := range r.answer {
+			rr = dns.Copy(rr)
+			rr.Header().Name = q.name
+			out.answer[i] = rr
 		}
-		m.Extra = append(m.Extra[:len(m.Extra):len(m.Extra)], opt)
 	}
-	return m
+	if r.soa != nil {
+		out.ns = []dns.RR{s.soa(r.soa)}
+	} else if r.bare {
+		out.ns = []dns.RR{newSOA(q.name)}
+	}
+	return &out
 }
 
-// pack returns r as the octets that answer q. A reply that is too large for
-// UDP is sent without any record and with TC, so that nobody works with half
-// an answer.
-func (q *query) pack(r *result, recursion, tcp bool) ([]byte, error) {
+// pack appends to b the octets that answer q with r. A reply that is too
+// large for UDP is sent without any record and with TC, so that nobody works
+// with half an answer.
+func (s *Server) pack(b []byte, q *query, r *result, recursion, tcp bool) ([]byte, error) {
+	p := r.packed
+	if p == nil {
+		var err error
+		if p, err = pack(q.question, s.records(q.question, r)); err != nil {
+			return nil, err
+		}
+	}
 	limit := dns.MaxMsgSize
 	if !tcp {
 		limit = q.size
 	}
-	m := q.message(r, recursion)
-	wire, err := m.Pack()
-	if err == nil && len(wire) <= limit {
-		return wire, nil
+	size := len(q.wire) + len(p.body)
+	if q.edns {
+		size += optSize(r.ede)
 	}
-	m = q.message(&result{rcode: r.rcode, aa: r.aa}, recursion)
-	m.Truncated = !tcp
-	if tcp {
-		m.Rcode = dns.RcodeServerFailure
+	rcode, ede, truncated := r.rcode, r.ede, false
+	if size > limit {
+		p, ede, truncated = &nothing, nil, !tcp
+		if tcp {
+			rcode = dns.RcodeServerFailure
+		}
 	}
-	return m.Pack()
+	b = appendHeader(b, q, p, rcode, r.aa, truncated, recursion)
+	b = p.append(b, q, s)
+	if q.edns {
+		b = appendOPT(b, q, rcode, ede)
+	}
+	return b, nil
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
+	"sync/atomic"
 
 	"github.com/clonegate/clonegate/registry"
 	"github.com/miekg/dns"
@@ -45,6 +47,9 @@ type view struct {
 	own     group // upstreams of the listener itself; empty: those in the resolv.conf
 	clients []netip.Prefix
 	rules   Rules // nil: none
+
+	compiled   atomic.Pointer[names] // of the clone as it was a moment ago
+	foreignAny *result               // to ANY at other people's names
 }
 
 func (s *Server) newView(id int, r *Resolver) (*view, error) {
@@ -62,7 +67,11 @@ func (s *Server) newView(id int, r *Resolver) (*view, error) {
 	if len(clients) == 0 {
 		clients = defaultClients
 	}
-	return &view{Server: s, id: id, clone: r.Clone, own: newGroup(r.Upstreams), clients: clients, rules: r.Rules}, nil
+	foreignAny := *s.public.any
+	foreignAny.aa, foreignAny.from = false, "any"
+	return &view{
+		Server: s, id: id, clone: r.Clone, own: newGroup(r.Upstreams), clients: clients, rules: r.Rules, foreignAny: &foreignAny,
+	}, nil
 }
 
 // admits reports whether a client may ask.
@@ -83,7 +92,7 @@ func (v *view) admits(client netip.Addr) bool {
 // and does so again for every name that a CNAME leads to.
 func (v *view) answer(q *query, ask asker) *result {
 	n := v.ownNames()
-	return follow(q.question, func(q2 question) *result {
+	return v.follow(q.question, func(q2 question) *result {
 		if r := v.answerOwn(q2, n); r != nil {
 			return r
 		}
@@ -94,10 +103,10 @@ func (v *view) answer(q *query, ask asker) *result {
 			return r
 		}
 		if q2.qtype == dns.TypeANY {
-			return &result{answer: []dns.RR{minimalAny(q2.asked)}, from: "any"}
+			return v.foreignAny
 		}
 		g := v.groupFor(q2, n)
-		if r := v.cached(q2, g); r != nil {
+		if r := v.cached(q2, g, q.now); r != nil {
 			return r
 		}
 		if !q.rd {
@@ -122,7 +131,12 @@ func (v *view) ownNames() *names {
 	if !ok {
 		return nil
 	}
-	return v.namesOf(c, v.zones[0])
+	if n := v.compiled.Load(); n != nil && n.clone == c {
+		return n
+	}
+	n := v.namesOf(c, v.zones[0])
+	v.compiled.Store(n)
+	return n
 }
 
 // answerOwn answers what the clone knows about itself, in this order: names
@@ -137,27 +151,23 @@ func (v *view) answerOwn(q question, n *names) *result {
 		return nil
 	}
 	z, sub, inZone := v.split(q.name)
-	var r *result
-	switch {
-	case inZone:
-		if len(sub) < 2 || !isBase(n.clone, sub[len(sub)-1]) {
-			return nil
-		}
-		at := v.namesOf(n.clone, z).nodes[join(sub[:len(sub)-1])]
-		if at == nil || !at.local || at.gateway {
-			return nil
-		}
-		r = v.answerNode(q, at, v.soa(z))
-	default:
+	if !inZone {
 		at := n.short(q.name)
 		if at == nil {
 			return nil
 		}
 		// The name is its own zone here: nothing above it is ours.
-		r = v.answerNode(q, at, newSOA(q.asked))
+		return v.answerData(q, at, v.public.bare)
 	}
-	r.from = "clone"
-	return r
+	rest, last := cutLast(sub)
+	if rest == "" || !isBase(n.clone, last) {
+		return nil
+	}
+	at := v.namesOf(n.clone, z).nodes[rest]
+	if at == nil || !at.local || at.gateway {
+		return nil
+	}
+	return v.answerNode(q, at, z.noData)
 }
 
 // short returns what stands at a name outside of the zone, nil if the clone
@@ -168,19 +178,16 @@ func (n *names) short(name string) *node {
 		return nil
 	}
 	if at := n.nodes[name[:len(name)-1]]; at != nil && at.local && name[0] != '*' {
-		return &node{rrs: at.rrs}
+		return at
 	}
-	if host := n.reverse[name]; host != "" {
-		return &node{rrs: []dns.RR{&dns.PTR{Hdr: header(name, dns.TypePTR, ownTTL), Ptr: host}}}
-	}
-	return nil
+	return n.reverse[name]
 }
 
 // groupFor returns the upstreams for a question.
 func (v *view) groupFor(q question, n *names) group {
 	if n != nil {
 		for _, f := range n.forward {
-			if dns.IsSubDomain(f.zone, q.name) {
+			if isUnder(f.zone, q.name) {
 				return f.group
 			}
 		}
@@ -192,4 +199,11 @@ func (v *view) groupFor(q question, n *names) group {
 		return v.own
 	}
 	return v.resolvConf.group(v.now())
+}
+
+// isUnder reports whether a name is a zone or lies in it; both are as
+// questions have them.
+func isUnder(zone, name string) bool {
+	rest, ok := strings.CutSuffix(name, zone)
+	return ok && (rest == "" || rest[len(rest)-1] == '.' || zone == ".")
 }

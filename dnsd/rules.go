@@ -2,6 +2,8 @@ package dnsd
 
 import (
 	"net/netip"
+	"slices"
+	"sync/atomic"
 
 	"github.com/miekg/dns"
 )
@@ -30,6 +32,8 @@ type Answer struct {
 	Rcode   int
 	Records []dns.RR
 	Target  string // the name that Records' CNAME leads to and that is still to be asked; "" if none
+
+	ready atomic.Pointer[result] // the answer to questions about the name of the records
 }
 
 // A Route is a group of upstream servers.
@@ -58,16 +62,29 @@ func (v *view) answerRules(q question) *result {
 	if a == nil {
 		return nil
 	}
-	r := &result{rcode: a.Rcode, aa: a.Rcode != dns.RcodeRefused, target: a.Target, from: "rules"}
-	for _, rr := range a.Records {
-		if rr.Header().Name == q.name {
-			rr = dns.Copy(rr)
-			rr.Header().Name = q.asked
-		}
-		r.answer = append(r.answer, rr)
+	if r := a.ready.Load(); r != nil && (len(a.Records) == 0 || a.Records[0].Header().Name == q.name) {
+		return r
 	}
-	if len(r.answer) == 0 && r.aa {
-		r.ns = []dns.RR{newSOA(q.asked)}
+	r := v.rulesResult(a, q)
+	a.ready.Store(r)
+	return r
+}
+
+// rulesResult makes the result of what rules know.
+func (v *view) rulesResult(a *Answer, q question) *result {
+	aa := a.Rcode != dns.RcodeRefused
+	if len(a.Records) == 0 {
+		r := &result{rcode: a.Rcode, aa: aa, target: a.Target, from: "rules"}
+		if aa {
+			r.bare, r.packed = true, v.public.bare.packed
+		}
+		return r
+	}
+	r := &result{rcode: a.Rcode, aa: aa, target: a.Target, from: "rules", answer: a.Records}
+	if !slices.ContainsFunc(a.Records, func(rr dns.RR) bool { return rr.Header().Name != a.Records[0].Header().Name }) &&
+		a.Records[0].Header().Name == q.name {
+		r.own = true
+		r.packed, _ = packOwn(a.Records, nil) // what cannot be packed is reported when it is packed again
 	}
 	return r
 }

@@ -84,12 +84,13 @@ func (f *front) serveConn(ctx context.Context, conn net.Conn, client netip.AddrP
 	var jobs sync.WaitGroup
 	defer jobs.Wait()
 	var buf bytes.Buffer
+	worker := f.newWorker()
 	for {
 		conn.SetReadDeadline(time.Now().Add(f.timing.idle))
 		if err := readMessage(conn, &buf); err != nil {
 			return
 		}
-		reply, waiting := f.take(buf.Bytes(), client, true)
+		reply, waiting := worker.take(buf.Bytes(), client, true)
 		if waiting == nil {
 			if reply == nil || w.write(reply) != nil {
 				return

@@ -23,6 +23,7 @@ const readPause = 5 * time.Millisecond
 // a bounded number of goroutines; everything else is answered here.
 func (f *front) serveUDP(ctx context.Context, socket *udpSocket) error {
 	packet, control := make([]byte, maxQuery), make([]byte, 128)
+	w := f.newWorker()
 	for {
 		n, from, err := socket.read(packet, control)
 		if err != nil {
@@ -36,7 +37,7 @@ func (f *front) serveUDP(ctx context.Context, socket *udpSocket) error {
 			time.Sleep(readPause)
 			continue
 		}
-		reply, waiting := f.take(packet[:n], from.addr, false)
+		reply, waiting := w.take(packet[:n], from.addr, false)
 		if waiting != nil {
 			f.later(ctx, socket, from, waiting)
 		} else if reply != nil {

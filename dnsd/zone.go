@@ -25,35 +25,143 @@ const (
 	challengeLabel  = "_acme-challenge"
 )
 
+// hostmasterLabel makes the address of whoever runs the zone.
+const hostmasterLabel = "hostmaster"
+
 // A zone is one of the domains that public names stand under.
 type zone struct {
-	name   string   // in lower case, with a trailing dot
-	labels []string // of name
+	name    string // in lower case, with a trailing dot
+	wireLen int    // of the name, in octets
+	apex    *node
+	server  *node   // at the zone's name server
+	noData  *result // there is nothing of that type at that name
+	noName  *result // there is no such name
 }
 
+// newZone returns a zone whose fixed names are not there yet.
 func newZone(host registry.Host) *zone {
 	name := dns.Fqdn(string(host))
-	return &zone{name: name, labels: dns.SplitDomainName(name)}
+	return &zone{name: name, wireLen: len(name) + 1}
 }
 
-// split returns the zone that name lies in and the labels before it.
-func (s *Server) split(name string) (z *zone, sub []string, ok bool) {
-	labels := dns.SplitDomainName(name)
+// prepareZone makes the answers of a zone's fixed names.
+func (s *Server) prepareZone(z *zone) {
+	negative := packSOA(z, s.soa(z), 1)
+	z.noData = &result{aa: true, from: "zone", soa: z, packed: negative}
+	z.noName = &result{aa: true, from: "zone", soa: z, packed: negative, rcode: dns.RcodeNameError}
+	servers := s.nameServerRecords(z)
+	z.server = newNode(servers...)
+	z.apex = newNode(&dns.NS{Hdr: header(z.name, dns.TypeNS, nameServerTTL), Ns: nameServerLabel + "." + z.name})
+	z.apex.gateway = true
+	ns := z.apex.answers[0].result
+	ns.extra = servers
+	ns.packed, _ = packOwn(ns.answer, servers) // made of addresses, which can be packed
+	z.apex.answers = append(z.apex.answers, typed{dns.TypeSOA, &result{
+		aa: true, from: "zone", soaAnswer: z, packed: packSOA(z, s.soa(z), 0),
+	}})
+}
+
+// cut returns what stands before the zone in name, "" for the zone itself.
+func (z *zone) cut(name string) (sub string, ok bool) {
+	if !strings.HasSuffix(name, z.name) {
+		return "", false
+	}
+	sub = name[:len(name)-len(z.name)]
+	if sub == "" {
+		return "", true
+	}
+	if sub[len(sub)-1] != '.' {
+		return "", false
+	}
+	return sub[:len(sub)-1], true
+}
+
+// split returns the zone that name lies in and what stands before it.
+func (s *Server) split(name string) (z *zone, sub string, ok bool) {
 	for _, z := range s.zones {
-		n := len(labels) - len(z.labels)
-		if n >= 0 && slices.Equal(labels[n:], z.labels) {
-			return z, labels[:n], true
+		if sub, ok := z.cut(name); ok {
+			return z, sub, true
 		}
 	}
-	return nil, nil, false
+	return nil, "", false
 }
 
 // A node is what stands at one name. The zero node is a name that exists
 // without data of its own: everything asked there is NODATA.
 type node struct {
-	rrs     []dns.RR // owners are replaced when they are handed out
-	gateway bool     // A and AAAA are the gateway's
-	local   bool     // a host or a record of a clone: its resolver knows it by its short name
+	answers []typed // its own data, ready to be given away
+	alias   *result // answers every type but CNAME; nil if the name is no alias
+	gateway bool    // A and AAAA are the gateway's
+	local   bool    // a host or a record of a clone: its resolver knows it by its short name
+}
+
+// typed is the answer to questions about one type.
+type typed struct {
+	qtype uint16
+	*result
+}
+
+// newNode returns a node with these records, which it then owns. Those that
+// cannot be packed are left out.
+func newNode(rrs ...dns.RR) *node {
+	n := new(node)
+	n.set(rrs)
+	return n
+}
+
+// set makes these records the node's own data.
+func (n *node) set(rrs []dns.RR) {
+	for _, rr := range rrs {
+		qtype := rr.Header().Rrtype
+		i := slices.IndexFunc(n.answers, func(t typed) bool { return t.qtype == qtype })
+		if i < 0 {
+			n.answers = append(n.answers, typed{qtype, &result{aa: true, own: true, from: "registry"}})
+			i = len(n.answers) - 1
+		}
+		n.answers[i].answer = append(n.answers[i].answer, rr)
+		if alias, ok := rr.(*dns.CNAME); ok {
+			n.alias = &result{aa: true, own: true, from: "registry", answer: []dns.RR{rr}, target: alias.Target}
+		}
+	}
+	for _, t := range n.answers {
+		t.packed, _ = packOwn(t.answer, nil) // what cannot be packed is packed, and reported, when it is asked for
+	}
+}
+
+// pick returns the node's own data of the type in question, nil if it has none.
+func (n *node) pick(qtype uint16) *result {
+	if n.alias != nil && qtype != dns.TypeCNAME {
+		return n.alias
+	}
+	for _, t := range n.answers {
+		if t.qtype == qtype {
+			return t.result
+		}
+	}
+	return nil
+}
+
+// A public is what the gateway's names share: its addresses, and the answer
+// to ANY (RFC 8482 §4.2).
+type public struct {
+	node    *node // at a service's name
+	nothing *node // a name without data
+	a, aaaa *result
+	any     *result
+	bare    *result // NODATA at a name that is its own zone
+}
+
+func newPublic(gateway []netip.Addr) public {
+	at := newNode(append(addressRecords(".", gateway, dns.TypeA, ownTTL), addressRecords(".", gateway, dns.TypeAAAA, ownTTL)...)...)
+	p := public{
+		node: &node{gateway: true}, nothing: &node{}, a: at.pick(dns.TypeA), aaaa: at.pick(dns.TypeAAAA),
+		any:  newNode(minimalAny(".")).answers[0].result,
+		bare: &result{aa: true, from: "clone", bare: true},
+	}
+	own, _ := packOwn([]dns.RR{newSOA(".")}, nil)
+	own.counts = [3]uint16{0, 1, 0}
+	p.bare.packed = own
+	return p
 }
 
 // answerZone answers from the zones, nil outside of them.
@@ -62,12 +170,11 @@ func (s *Server) answerZone(q question) *result {
 	if !ok {
 		return nil
 	}
-	r := s.answerNode(q, s.zoneNode(z, sub), s.soa(z))
-	r.from = "zone"
-	if len(sub) == 0 && q.qtype == dns.TypeNS {
-		r.extra = s.nameServerRecords(z)
+	n := s.zoneNode(z, sub)
+	if n == nil {
+		return z.noName
 	}
-	return r
+	return s.answerNode(q, n, z.noData)
 }
 
 // zoneNode finds what stands at a name of a zone, in this order; nil means the
@@ -77,33 +184,38 @@ func (s *Server) answerZone(q question) *result {
 //  2. one label: a clone, or a service of one, as the registry has it
 //  3. more labels: a service, host or record of the clone that the last of
 //     them names by ID or alias
-func (s *Server) zoneNode(z *zone, sub []string) *node {
-	switch {
-	case len(sub) == 0:
-		return &node{gateway: true, rrs: []dns.RR{s.soa(z), &dns.NS{
-			Hdr: header(z.name, dns.TypeNS, nameServerTTL),
-			Ns:  nameServerLabel + "." + z.name,
-		}}}
-	case len(sub) == 1 && sub[0] == nameServerLabel:
-		return &node{rrs: s.nameServerRecords(z)}
-	case len(sub) == 1 && sub[0] == challengeLabel:
-		return &node{}
+func (s *Server) zoneNode(z *zone, sub string) *node {
+	switch sub {
+	case "":
+		return z.apex
+	case nameServerLabel:
+		return z.server
+	case challengeLabel:
+		return s.public.nothing
 	}
-	last := sub[len(sub)-1]
-	if _, err := registry.ParseLabel(last); err != nil {
-		return nil
-	}
+	rest, last := cutLast(sub)
 	t, ok := s.dir.Lookup(last)
 	if !ok || !t.Clone.State.Named() {
 		return nil
 	}
-	if isBase(t.Clone, last) {
-		return s.namesOf(t.Clone, z).find(sub[:len(sub)-1])
-	}
-	if len(sub) == 1 && t.Service != "" {
-		return &node{gateway: true}
+	switch {
+	case isBase(t.Clone, last):
+		if rest == "" && len(t.Clone.Records) == 0 && t.Clone.DefaultService() != "" {
+			return s.public.node // saves compiling the names of clones that are asked for nothing else
+		}
+		return s.namesOf(t.Clone, z).find(rest)
+	case rest == "" && t.Service != "":
+		return s.public.node
 	}
 	return nil
+}
+
+// cutLast returns the last label of a name and what stands before it.
+func cutLast(sub string) (rest, last string) {
+	if i := strings.LastIndexByte(sub, '.'); i >= 0 {
+		return sub[:i], sub[i+1:]
+	}
+	return "", sub
 }
 
 // isBase reports whether label is the ID or an alias of c.
@@ -111,46 +223,35 @@ func isBase(c *registry.Clone, label string) bool {
 	return label == string(c.ID) || slices.Contains(c.Aliases, label)
 }
 
-// answerNode answers q from the node that stands at its name, nil if there is
-// none. soa goes into negative answers (RFC 2308 §3).
-func (s *Server) answerNode(q question, n *node, soa *dns.SOA) *result {
-	r := &result{aa: true}
-	if n == nil {
-		r.rcode = dns.RcodeNameError
-		r.ns = []dns.RR{soa}
-		return r
-	}
+// answerNode answers q from the node that stands at its name; noData is the
+// answer if that has nothing of the kind (RFC 2308 §3).
+func (s *Server) answerNode(q question, n *node, noData *result) *result {
+	var r *result
 	switch {
-	case q.qtype == dns.TypeANY && (n.gateway || len(n.rrs) > 0):
-		r.answer = []dns.RR{minimalAny(q.asked)}
-	case n.gateway && (q.qtype == dns.TypeA || q.qtype == dns.TypeAAAA):
-		r.answer = addressRecords(q.asked, s.gateway, q.qtype, ownTTL)
+	case n.gateway && q.qtype == dns.TypeA:
+		r = s.public.a
+	case n.gateway && q.qtype == dns.TypeAAAA:
+		r = s.public.aaaa
+	case n.gateway && q.qtype == dns.TypeANY:
+		r = s.public.any
 	default:
-		r.answer, r.target = n.pick(q)
+		return s.answerData(q, n, noData)
 	}
-	if len(r.answer) == 0 {
-		r.ns = []dns.RR{soa}
+	if r == nil {
+		return noData
 	}
 	return r
 }
 
-// pick returns the node's records of the type in question, or its CNAME and
-// where that leads.
-func (n *node) pick(q question) (rrs []dns.RR, target string) {
-	for _, rr := range n.rrs {
-		h := rr.Header()
-		alias, isAlias := rr.(*dns.CNAME)
-		if h.Rrtype != q.qtype && !isAlias {
-			continue
-		}
-		rr = dns.Copy(rr)
-		rr.Header().Name = q.asked
-		rrs = append(rrs, rr)
-		if isAlias && q.qtype != dns.TypeCNAME {
-			return rrs, alias.Target
-		}
+// answerData is answerNode for those to whom no name is the gateway's.
+func (s *Server) answerData(q question, n *node, noData *result) *result {
+	if q.qtype == dns.TypeANY && len(n.answers) > 0 {
+		return s.public.any
 	}
-	return rrs, ""
+	if r := n.pick(q.qtype); r != nil {
+		return r
+	}
+	return noData
 }
 
 // minimalAny is the one record that answers ANY (RFC 8482 §4.2).
@@ -163,7 +264,7 @@ func minimalAny(owner string) dns.RR {
 func (s *Server) soa(z *zone) *dns.SOA {
 	soa := newSOA(z.name)
 	soa.Ns = nameServerLabel + "." + z.name
-	soa.Mbox = "hostmaster." + z.name
+	soa.Mbox = hostmasterLabel + "." + z.name
 	soa.Serial = uint32(s.dir.Revision())
 	return soa
 }
@@ -203,6 +304,3 @@ func addressRecord(owner string, a netip.Addr, ttl uint32) dns.RR {
 func header(owner string, rrtype uint16, ttl uint32) dns.RR_Header {
 	return dns.RR_Header{Name: owner, Rrtype: rrtype, Class: dns.ClassINET, Ttl: ttl}
 }
-
-// join returns labels as a name relative to something.
-func join(labels []string) string { return strings.Join(labels, ".") }
