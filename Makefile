@@ -27,4 +27,7 @@ bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 demo: build
-	$(GO) build -trimpath -o build/shop/bin/ ./examples/shop
+	mkdir -p build/shop
+	cp -r examples/shop/template.yaml examples/shop/startup.sh examples/shop/data build/shop/
+	$(GO) build -trimpath -o build/shop/bin/shop ./examples/shop/cmd/shop
+	bin/clonegate demo --template build/shop

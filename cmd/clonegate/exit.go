@@ -106,12 +106,8 @@ func isOneOf(err error, targets ...error) bool {
 // explain returns what to tell people about an error; several faults of one
 // input are a list.
 func explain(err error) string {
-	if e, ok := errors.AsType[*client.Error](err); ok && len(e.Faults) > 1 {
-		lines := []string{"what was sent is not valid:"}
-		for _, f := range e.Faults {
-			lines = append(lines, "  - "+strings.TrimPrefix(f.Location, "body.")+": "+f.Detail)
-		}
-		return strings.Join(lines, "\n")
+	if e, ok := errors.AsType[*client.Error](err); ok && len(e.Faults) > 0 {
+		return listFaults(e)
 	}
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -122,6 +118,18 @@ func explain(err error) string {
 		return unreachableHint(err)
 	}
 	return err.Error()
+}
+
+// listFaults tells every fault of one input, each with its place.
+func listFaults(e *client.Error) string {
+	var lines []string
+	for _, f := range e.Faults {
+		lines = append(lines, strings.TrimPrefix(f.Location, "body.")+": "+f.Detail)
+	}
+	if len(lines) == 1 {
+		return lines[0]
+	}
+	return "what was sent is not valid:\n  - " + strings.Join(lines, "\n  - ")
 }
 
 // unreachableHint tells what may be wrong when no daemon answers.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -72,4 +73,13 @@ func indented(raw json.RawMessage) string {
 		return string(raw)
 	}
 	return b.String()
+}
+
+// portText returns the port of "address:port".
+func portText(addr string) string {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return ""
+	}
+	return port
 }

@@ -74,10 +74,10 @@ func newRoot(a *app) *cobra.Command {
 		&cobra.Group{ID: groupDaemon, Title: "The gateway:"},
 		&cobra.Group{ID: groupAdmin, Title: "Access and trust:"},
 	)
-	addCommands(root, groupClones, newUp(a), newDown(a), newList(a), newShow(a), newOpen(a))
+	addCommands(root, groupClones, newUp(a), newDown(a), newList(a), newShow(a), newLogs(a), newOpen(a))
 	addCommands(root, groupTemplates, newTemplate(a))
 	addCommands(root, groupRegister, newRegister(a), newRenew(a), newUnregister(a))
-	addCommands(root, groupDaemon, newServe(a), newDoctor(a))
+	addCommands(root, groupDaemon, newServe(a), newDemo(a), newDoctor(a))
 	addCommands(root, groupAdmin, newToken(a), newTrust(a))
 	root.AddCommand(newVersion(a), newExitCodes())
 	root.SetHelpCommand(newHelp(root))

@@ -22,7 +22,7 @@ func newTemplate(a *app) *cobra.Command {
 		`A template is a directory with a template.yaml, published as one immutable
 version. A channel (candidate, validated, stable) points to a version; clones
 are made of a channel, or of a version by its name.`,
-		newTemplateList(a), newTemplateShow(a), newTemplatePromote(a), newTemplateRevoke(a))
+		newTemplatePublish(a), newTemplateList(a), newTemplateShow(a), newTemplatePromote(a), newTemplateRevoke(a))
 }
 
 func newTemplateList(a *app) *cobra.Command {

@@ -65,7 +65,6 @@ func newUp(a *app) *cobra.Command {
 
 // startClone asks for a clone and waits, if asked to, until it is ready.
 func (a *app) startClone(ctx context.Context, c *client.Client, req registry.CreateRequest, wait bool) (*api.Clone, error) {
-	began := time.Now()
 	clone, err := c.Create(ctx, req)
 	if err != nil {
 		return nil, err
@@ -74,14 +73,21 @@ func (a *app) startClone(ctx context.Context, c *client.Client, req registry.Cre
 	if !wait {
 		return clone, nil
 	}
+	return a.waitReady(ctx, c, clone)
+}
+
+// waitReady tells what becomes of a clone until it is ready, or will not be.
+func (a *app) waitReady(ctx context.Context, c *client.Client, clone *api.Clone) (*api.Clone, error) {
 	tell := func(c *api.Clone) {
-		if c.State == registry.Ready {
-			a.say("clone %s is ready after %.1f s", c.ID, time.Since(began).Seconds())
-		} else if c.Reason != "" {
+		switch {
+		case c.State == registry.Ready:
+			a.say("clone %s is ready after %.1f s", c.ID, time.Since(c.Created).Seconds())
+		case c.Reason != "":
 			a.say("clone %s is %s: %s", c.ID, c.State, c.Reason)
 		}
 	}
-	clone, err = waitFor(ctx, c, clone, tell, func(c *api.Clone) (bool, error) {
+	id := clone.ID
+	clone, err := waitFor(ctx, c, clone, tell, func(c *api.Clone) (bool, error) {
 		switch c.State {
 		case registry.Failed, registry.Lost, registry.Gone, registry.Stopping:
 			return true, fmt.Errorf("clone %s is %s: %s\nsee  clonegate logs %s", c.ID, c.State, c.Reason, c.ID)
@@ -89,7 +95,7 @@ func (a *app) startClone(ctx context.Context, c *client.Client, req registry.Cre
 		return c.State == registry.Ready, nil
 	})
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("clone %s goes on without us, see  clonegate show %s: %w", clone.ID, clone.ID, context.Cause(ctx))
+		return nil, fmt.Errorf("clone %s goes on without us, see  clonegate show %s: %w", id, id, context.Cause(ctx))
 	}
 	return clone, err
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/clonegate/clonegate/certs"
+	pipelineapi "github.com/clonegate/clonegate/pipeline/api"
 	"github.com/clonegate/clonegate/registry/api"
 )
 
@@ -29,6 +30,9 @@ func (d *Daemon) openAPI(context.Context) error {
 		Ready:      d.ready,
 	})
 	if err != nil {
+		return err
+	}
+	if err := pipelineapi.Register(a.Huma(), pipelineapi.Config{Templates: d.templates, Output: d.launcher}); err != nil {
 		return err
 	}
 	server := a.Server()

@@ -9,8 +9,8 @@ import (
 	"github.com/clonegate/clonegate/pipeline/process"
 )
 
-// processProvider is the name of the provider that is always there.
-const processProvider = "process"
+// ProcessProvider is the name of the provider that is always there.
+const ProcessProvider = "process"
 
 // openProviders takes over the clones that an earlier daemon left running.
 func (d *Daemon) openProviders(context.Context) (err error) {
@@ -30,7 +30,7 @@ func (d *Daemon) openLauncher(context.Context) (err error) {
 	cfg := pipeline.Config{
 		Registry:  d.registry,
 		Templates: d.templates,
-		Providers: map[string]pipeline.Provider{processProvider: d.provider},
+		Providers: map[string]pipeline.Provider{ProcessProvider: d.provider},
 		API:       d.addresses.API.URL,
 		Log:       d.log.With("room", "pipeline"),
 		Metrics:   d.metrics,

@@ -62,6 +62,8 @@ type Daemon struct {
 	api   []part // the API and what depends on it
 	parts []part // everything else beside the registry
 	state atomic.Pointer[string]
+
+	started chan struct{} // closed when everything is served
 }
 
 // What a daemon says about itself until it is ready, and when it no longer is.
@@ -73,7 +75,7 @@ const (
 // Open prepares a daemon: its data directory is locked, its listeners are
 // bound, and nothing is served yet. The caller must call Run.
 func Open(ctx context.Context, opts Options) (_ *Daemon, err error) {
-	d := &Daemon{cfg: opts.Config, version: opts.Version, log: opts.Log, endClones: opts.EndClones, metrics: prometheus.NewRegistry()}
+	d := &Daemon{cfg: opts.Config, version: opts.Version, log: opts.Log, endClones: opts.EndClones, metrics: prometheus.NewRegistry(), started: make(chan struct{})}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -134,7 +136,7 @@ func (d *Daemon) openRegistry(ctx context.Context) (err error) {
 		Networks: d.networks,
 		Log:      d.log.With("room", "registry"),
 
-		Providers:   []string{processProvider},
+		Providers:   []string{ProcessProvider},
 		CheckParams: pipeline.CheckParams,
 		CheckRecord: dnsd.CheckRecord,
 
@@ -147,6 +149,9 @@ func (d *Daemon) openRegistry(ctx context.Context) (err error) {
 
 // Addresses returns what the daemon listens on.
 func (d *Daemon) Addresses() Addresses { return d.addresses }
+
+// Started returns a channel that is closed when everything is served.
+func (d *Daemon) Started() <-chan struct{} { return d.started }
 
 // Run serves until ctx ends, then drains and returns nil; or it returns why
 // it could not go on. It may be called once.
@@ -163,6 +168,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	l.start(d.api...)
 	l.start(d.parts...)
 	d.setState("")
+	close(d.started)
 	context.AfterFunc(l.ctx, func() {
 		d.setState(stopping)
 		notify(d.log, sd.SdNotifyStopping)
