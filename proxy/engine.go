@@ -364,7 +364,9 @@ func (e *engine) lead(c *clientSide, r *http.Request, x *exchange) *refusal {
 	h := c.header()
 	h.Set("Location", e.g.url(x.target.zone, x.target.sub)+strings.TrimPrefix(originForm(r.RequestURI), "*"))
 	h.Set("Cache-Control", "no-store")
-	status := http.StatusPermanentRedirect
+	h.Set("Clonegate-Reason", string(Redirect))
+	x.reason = Redirect
+	status := Redirect.Status()
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		status = http.StatusMovedPermanently // which the oldest clients know, too
 	}

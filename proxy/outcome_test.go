@@ -280,7 +280,7 @@ func TestEndpointsAreCheckedAtDial(t *testing.T) {
 // TestMisbehavingClones answer what is no answer.
 func TestMisbehavingClones(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, func(c *proxy.Config) { c.Limits.ResponseTimeout = time.Second })
+	b := newBench(t, func(c *proxy.Config) { c.Limits.ResponseTimeout = 500 * time.Millisecond })
 	for name, tt := range map[string]struct {
 		says   string
 		status int

@@ -9,6 +9,7 @@ type Reason string
 
 // The reasons for the gateway's own answers.
 const (
+	Redirect        Reason = "redirect"         // 301 or 308: from the plain port to https
 	BadRequest      Reason = "bad-request"      // 400: the request can be read in two ways
 	BadBody         Reason = "bad-body"         // 400: the client's body is broken
 	BodyTimeout     Reason = "body-timeout"     // 408: the client stopped sending its body
@@ -40,6 +41,8 @@ const (
 // Status returns the HTTP status that goes with a reason.
 func (r Reason) Status() int {
 	switch r {
+	case Redirect:
+		return 308
 	case BadRequest, BadBody:
 		return 400
 	case UnknownZone, NoName, UnknownClone, UnknownService:

@@ -34,6 +34,9 @@ func TestRedirect(t *testing.T) {
 		{"a stranger", "http://evil.example/", "GET", 404, ""},
 	} {
 		got := b.get(tt.url, method(tt.method))
+		if tt.want != "" && got.Header.Get("Clonegate-Reason") != string(proxy.Redirect) {
+			t.Errorf("%s: reason %q; want %q", tt.name, got.Header.Get("Clonegate-Reason"), proxy.Redirect)
+		}
 		if got.StatusCode != tt.status || got.Header.Get("Location") != tt.want || got.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: got %d to %q; want %d to %q, not stored", tt.name, got.StatusCode, got.Header.Get("Location"), tt.status, tt.want)
 		}
@@ -122,5 +125,33 @@ func TestRunTellsOfALostListener(t *testing.T) {
 	ln.Close()
 	if err := g.Run(t.Context(), listeners(ln)); err == nil || !strings.Contains(err.Error(), "closed") {
 		t.Errorf("Run on a closed listener: %v; want its error", err)
+	}
+}
+
+// panicking is routes with a fault.
+type panicking struct{ proxy.Routes }
+
+func (p panicking) Lookup(sub string) (registry.Target, bool) {
+	if sub == "www-9" {
+		panic("a fault of ours")
+	}
+	return p.Routes.Lookup(sub)
+}
+
+// TestFaultIsContained has one request meet a fault of the gateway.
+func TestFaultIsContained(t *testing.T) {
+	b := newBench(t, func(c *proxy.Config) { c.Routes = panicking{c.Routes} })
+	b.serve("1", who("1"))
+	for _, client := range []*http.Client{b.client, b.h2} {
+		p := b.do(client, "https://www-9."+zone+"/").wantReason(t, 500, proxy.InternalError)
+		if strings.Contains(p.Detail, "a fault of ours") {
+			t.Errorf("the fault is shown to strangers: %q", p.Detail)
+		}
+		if got := b.do(client, "https://www-1."+zone+"/"); got.StatusCode != 200 {
+			t.Errorf("the next request: got %d; want 200", got.StatusCode)
+		}
+	}
+	if lines := b.log.records("panic in a request"); len(lines) != 2 || lines[0]["err"] != "a fault of ours" || lines[0]["stack"] == "" {
+		t.Errorf("the log says %v; want the fault and the stack, twice", lines)
 	}
 }

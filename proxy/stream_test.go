@@ -396,12 +396,12 @@ func TestQuietStreamsStay(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(c *proxy.Config) {
 		l := &c.Limits
-		l.StallTimeout, l.ResponseTimeout, l.HeadTimeout = 400*time.Millisecond, 400*time.Millisecond, 400*time.Millisecond
+		l.StallTimeout, l.ResponseTimeout, l.HeadTimeout = 250*time.Millisecond, 250*time.Millisecond, 250*time.Millisecond
 	})
 	b.serve("1", func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).EnableFullDuplex()
 		w.(http.Flusher).Flush()
-		time.Sleep(900 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond)
 		io.WriteString(w, "awake")
 		if r.Method == "POST" {
 			w.(http.Flusher).Flush()
@@ -421,7 +421,7 @@ func TestQuietStreamsStay(t *testing.T) {
 		defer res.Body.Close()
 		octets := make([]byte, 5)
 		io.ReadFull(res.Body, octets)
-		time.Sleep(900 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond)
 		io.WriteString(w, " and well")
 		w.Close()
 		rest, err := io.ReadAll(res.Body)
@@ -479,8 +479,42 @@ func TestH2CStreams(t *testing.T) {
 	}
 }
 
+// TestProtocolsOfEndpoints asks services that speak TLS, and HTTP/2 without it.
+func TestProtocolsOfEndpoints(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(c *proxy.Config) { c.Limits.ResponseTimeout = 500 * time.Millisecond })
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/silent" {
+			<-r.Context().Done()
+		}
+		fmt.Fprint(w, r.Proto, " ", r.TLS != nil)
+	})
+	secure := httptest.NewTLSServer(h)
+	defer secure.Close()
+	h2c := httptest.NewUnstartedServer(h)
+	h2c.Config.Protocols = new(http.Protocols)
+	h2c.Config.Protocols.SetUnencryptedHTTP2(true)
+	h2c.Start()
+	defer h2c.Close()
+	b.register("1", map[string]registry.ServiceRegistration{
+		"secure": {Endpoints: []string{secure.Listener.Addr().String()}, Protocol: registry.HTTPS},
+		"fast":   {Endpoints: []string{h2c.Listener.Addr().String()}, Protocol: registry.H2C},
+		"wrong":  {Endpoints: []string{h2c.Listener.Addr().String()}, Protocol: registry.HTTPS},
+	})
+	b.each(t, func(t *testing.T, c *http.Client) {
+		for service, want := range map[string]string{"secure": "HTTP/1.1 true", "fast": "HTTP/2.0 false"} {
+			if got := b.do(c, "https://"+service+"-1."+zone+"/"); got.body != want {
+				t.Errorf("%s: got %d %q; want %q", service, got.StatusCode, got.body, want)
+			}
+		}
+		b.do(c, "https://wrong-1."+zone+"/").wantReason(t, 503, proxy.Unreachable)
+		b.do(c, "https://fast-1."+zone+"/silent").wantReason(t, 504, proxy.UpstreamTimeout)
+	})
+}
+
 // TestEarlyAnswer has a clone answer before it has read the upload.
 func TestEarlyAnswer(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.serve("1", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
