@@ -49,6 +49,9 @@ type Config struct {
 	// they are bound to every address, those of the gateway.
 	NameServers []netip.Addr
 
+	// Challenges holds the values of DNS-01 challenges in the zones. Nil: none.
+	Challenges *Challenges
+
 	// ResolvConf is the file that names the upstream servers of resolvers
 	// which have none of their own. Empty means /etc/resolv.conf.
 	ResolvConf string
@@ -63,6 +66,7 @@ type Server struct {
 	zones       []*zone
 	gateway     []netip.Addr
 	nameServers []netip.Addr
+	challenges  *Challenges
 	resolvConf  *resolvConf
 	log         *slog.Logger
 	metrics     *metrics
@@ -121,6 +125,7 @@ func New(cfg Config) (*Server, error) {
 		dir:         cfg.Directory,
 		gateway:     gateway,
 		nameServers: nameServers,
+		challenges:  cfg.Challenges,
 		resolvConf:  newResolvConf(cfg.ResolvConf),
 		log:         cfg.Log,
 		metrics:     m,

@@ -170,7 +170,10 @@ func (s *Server) answerZone(q question) *result {
 	if !ok {
 		return nil
 	}
-	n := s.zoneNode(z, sub)
+	n := s.challenges.node(q.name)
+	if n == nil {
+		n = s.zoneNode(z, sub)
+	}
 	if n == nil {
 		return z.noName
 	}
