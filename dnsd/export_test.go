@@ -1,6 +1,7 @@
 package dnsd
 
 import (
+	"net"
 	"strconv"
 	"time"
 
@@ -37,6 +38,9 @@ func (c *cache) size() (entries, bytes int) {
 	}
 	return entries, bytes
 }
+
+// UDPConns returns the sockets of a connection that Listen opened.
+func UDPConns(conn net.PacketConn) []*net.UDPConn { return udpConns(conn) }
 
 // Waiting returns how many questions wait for upstreams.
 func (s *Server) Waiting() int {

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime"
 	"runtime/debug"
 
 	"github.com/miekg/dns"
@@ -20,7 +19,7 @@ type front struct {
 	kind string // "authoritative" or "resolver"
 	view *view  // nil if authoritative
 	addr netip.AddrPort
-	udp  *net.UDPConn
+	udp  []*net.UDPConn
 	tcp  net.Listener
 }
 
@@ -41,9 +40,8 @@ func (s *Server) newFront(id int, l Listener) (*front, error) {
 
 // serve starts the listener's loops in g. They end when its sockets close.
 func (f *front) serve(ctx context.Context, g *errgroup.Group) {
-	socket := newUDPSocket(f.udp)
-	for range runtime.GOMAXPROCS(0) {
-		g.Go(func() error { return f.serveUDP(ctx, socket) })
+	for _, conn := range f.udp {
+		g.Go(func() error { return f.serveUDP(ctx, conn) })
 	}
 	g.Go(func() error { return f.serveTCP(ctx) })
 	f.log.Info("dns listener is open", "kind", f.kind, "addr", f.addr)

@@ -1,10 +1,15 @@
 package dnsd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Listener is a pair of sockets at one address, over which questions arrive.
@@ -33,7 +38,9 @@ func Listen(addr string) (net.PacketConn, net.Listener, error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("dns listener: %w", err)
 		}
-		udp, err := net.ListenPacket("udp", tcp.Addr().String())
+		// Two programs could share a UDP port that is opened like this; the TCP
+		// port, which they cannot, is held first.
+		udp, err := listenUDP(tcp.Addr().String())
 		if err == nil {
 			return udp, tcp, nil
 		}
@@ -44,16 +51,52 @@ func Listen(addr string) (net.PacketConn, net.Listener, error) {
 	}
 }
 
-// check returns the address of both sockets.
-func (l Listener) check() (*net.UDPConn, netip.AddrPort, error) {
+// listenUDP opens a UDP socket for each core, all of them at one address.
+func listenUDP(addr string) (net.PacketConn, error) {
+	lc := net.ListenConfig{Control: sharePort}
+	out := &sockets{}
+	for range runtime.GOMAXPROCS(0) {
+		conn, err := lc.ListenPacket(context.Background(), "udp", addr)
+		if err != nil {
+			if out.UDPConn != nil {
+				out.Close()
+			}
+			return nil, err
+		}
+		udp := conn.(*net.UDPConn)
+		// The system takes as much of this as it allows.
+		udp.SetReadBuffer(udpBuffer)
+		if out.UDPConn == nil {
+			out.UDPConn = udp
+		} else {
+			out.more = append(out.more, udp)
+		}
+	}
+	return out, nil
+}
+
+// udpBuffer is room for the packets of a short burst, in octets.
+const udpBuffer = 1 << 20
+
+// sharePort lets several sockets of this process have one port.
+func sharePort(_, _ string, conn syscall.RawConn) error {
+	var err error
+	if e := conn.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }); e != nil {
+		return e
+	}
+	return err
+}
+
+// check returns the UDP sockets, and the address of all.
+func (l Listener) check() ([]*net.UDPConn, netip.AddrPort, error) {
 	if l.UDP == nil || l.TCP == nil {
 		return nil, netip.AddrPort{}, errors.New("needs a UDP and a TCP socket; see Listen")
 	}
-	udp, ok := l.UDP.(*net.UDPConn)
-	if !ok {
+	udp := udpConns(l.UDP)
+	if udp == nil {
 		return nil, netip.AddrPort{}, fmt.Errorf("%T is not a UDP socket", l.UDP)
 	}
-	addr := udp.LocalAddr().(*net.UDPAddr).AddrPort()
+	addr := udp[0].LocalAddr().(*net.UDPAddr).AddrPort()
 	return udp, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), nil
 }
 

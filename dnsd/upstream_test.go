@@ -38,7 +38,9 @@ func newUpstream(t testing.TB, h handler) *upstream {
 	}
 	u := &upstream{addr: udp.LocalAddr().(*net.UDPAddr).AddrPort()}
 	var loops sync.WaitGroup
-	loops.Go(func() { u.serveUDP(&loops, udp.(*net.UDPConn), h) })
+	for _, conn := range dnsd.UDPConns(udp) {
+		loops.Go(func() { u.serveUDP(&loops, conn, h) })
+	}
 	loops.Go(func() { u.serveTCP(&loops, tcp, h) })
 	t.Cleanup(func() {
 		udp.Close()
