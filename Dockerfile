@@ -1,24 +1,9 @@
-# One static binary in an image without a shell. It serves, resolves and
-# registers; clones that run as processes of this machine need their programs
-# beside it, so run those on a machine and not in this image.
-
-FROM golang:1.26.8-bookworm AS build
-WORKDIR /src
-COPY go.mod go.sum ./
-RUN go mod download
-COPY . .
-# SQLite is C and linked statically; without loadable extensions, which would
-# need the dynamic linker, and with Go's own resolver and user lookup.
-RUN CGO_ENABLED=1 go build -trimpath \
-        -tags netgo,osusergo,sqlite_omit_load_extension \
-        -ldflags '-s -w -linkmode external -extldflags "-static"' \
-        -o /out/clonegate ./cmd/clonegate \
-    && mkdir -m 0700 /out/data
-
+# One static binary, a data directory, and nothing else; "make image" builds it.
+# It serves, resolves and takes registrations. Clones that run as processes of
+# the gateway's machine need their programs beside it: run those without this.
 FROM scratch
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-COPY --from=build /out/clonegate /usr/bin/clonegate
-COPY --from=build --chown=65532:65532 /out/data /var/lib/clonegate
+COPY build/image/clonegate /usr/bin/clonegate
+COPY --chown=65532:65532 build/image/data /var/lib/clonegate
 USER 65532:65532
 ENV CLONEGATE_DATA=/var/lib/clonegate
 VOLUME /var/lib/clonegate

@@ -15,7 +15,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -176,9 +175,6 @@ type docShell struct {
 	in    io.Writer
 	lines chan string // of its output; closed at the end
 	stop  []func()
-
-	mu  sync.Mutex
-	out strings.Builder // guarded by mu; what the running block has written
 }
 
 func newDocShell(t *testing.T, bin string) *docShell {

@@ -29,13 +29,14 @@ type doctor struct {
 	cfg     *config.Config    // nil if none was given or it cannot be read
 	data    string            // the data directory
 	running *daemon.Addresses // of the daemon that runs; nil if none does
+	skew    time.Duration     // how far the daemon's clock is ahead of ours
 }
 
 func (d *doctor) examine(ctx context.Context, file string, set []string) []finding {
 	d.data = d.app.dataDir()
 	out := []finding{d.checkConfig(file, set), d.checkData(), d.checkDaemon(ctx)}
 	out = append(out, d.checkPorts(ctx)...)
-	out = append(out, d.checkStore(ctx), d.checkDisk(), d.checkTrust())
+	out = append(out, d.checkStore(ctx), d.checkDisk(), d.checkClock(), d.checkTrust())
 	if d.zone() != "" {
 		out = append(out, d.checkDNS(ctx))
 	}
@@ -121,6 +122,9 @@ func (d *doctor) ask(ctx context.Context, url string) (int, error) {
 		return 0, err
 	}
 	resp.Body.Close()
+	if there, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		d.skew = time.Until(there)
+	}
 	return resp.StatusCode, nil
 }
 
@@ -183,24 +187,55 @@ func isDir(name string) bool {
 	return err == nil && info.IsDir()
 }
 
-// checkTrust verifies the internal CA against the system's roots.
-func (d *doctor) checkTrust() finding {
-	const check = "trust"
+// ca reads the internal CA of the data directory; nil if it has none.
+func (d *doctor) ca() (*x509.Certificate, error) {
 	file := daemon.CAFile(d.data)
 	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
-		return finding{}
+		return nil, err
 	}
 	block, _ := pem.Decode(text)
 	if block == nil {
-		return finding{check, statusFail, file + " holds no certificate", "restore it from a backup; a new CA has to be trusted anew everywhere"}
+		return nil, fmt.Errorf("%s holds no certificate", file)
 	}
 	ca, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		return finding{check, statusFail, fmt.Sprintf("%s: %v", file, err), "restore it from a backup; a new CA has to be trusted anew everywhere"}
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return ca, nil
+}
+
+// maxSkew is how far two clocks may differ before certificates and tokens
+// begin too late or end too early.
+const maxSkew = 30 * time.Second
+
+// checkClock compares the clock with the daemon's and with the CA's beginning.
+func (d *doctor) checkClock() finding {
+	const check, fix = "clock", "set the clock, and keep it set by NTP"
+	if ca, err := d.ca(); err == nil && ca != nil && time.Now().Before(ca.NotBefore) {
+		return finding{check, statusFail, fmt.Sprintf("it shows %s, before the CA was made", time.Now().UTC().Format(time.RFC3339)), fix}
+	}
+	if d.skew.Abs() > maxSkew {
+		return finding{check, statusWarn, fmt.Sprintf("the daemon's differs by %s", d.skew.Round(time.Second)), fix}
+	}
+	return finding{check, statusOK, time.Now().UTC().Format(time.RFC3339), ""}
+}
+
+// checkTrust verifies the internal CA against the system's roots.
+func (d *doctor) checkTrust() finding {
+	const check = "trust"
+	ca, err := d.ca()
+	switch {
+	case err != nil:
+		return finding{check, statusFail, err.Error(), "restore it from a backup; a new CA has to be trusted anew everywhere"}
+	case ca == nil:
+		return finding{}
 	}
 	if _, err := ca.Verify(x509.VerifyOptions{KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-		return finding{check, statusWarn, "this machine does not trust the gateway's CA yet", "clonegate trust, or  curl --cacert " + file}
+		return finding{check, statusWarn, "this machine does not trust the gateway's CA yet", "clonegate trust, or  curl --cacert " + daemon.CAFile(d.data)}
 	}
 	return finding{check, statusOK, "this machine trusts the gateway's CA", ""}
 }

@@ -1,16 +1,19 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/clonegate/clonegate/cmd/clonegate/daemon"
 	"github.com/clonegate/clonegate/registry"
 	"github.com/clonegate/clonegate/registry/api"
+	"github.com/clonegate/clonegate/registry/client"
 )
 
 func newToken(a *app) *cobra.Command {
@@ -53,7 +56,7 @@ kept nowhere else.`,
 			}
 			a.say("token %s of %s, role %s, %s", t.ID, t.Name, t.Role, expiry(&t.Token))
 			if out != "" {
-				return os.WriteFile(out, []byte(t.Secret+"\n"), 0o600)
+				return keepSecret(cmd.Context(), c, t, out)
 			}
 			return a.result(t, func(w io.Writer) { fmt.Fprintln(w, t.Secret) })
 		},
@@ -65,6 +68,16 @@ kept nowhere else.`,
 	f.DurationVar(&ttl, "ttl", 0, "end the token after this `TIME`; default: never")
 	f.StringVar(&out, "out", "", "write the secret to this `FILE` instead, for you alone")
 	return cmd
+}
+
+// keepSecret writes the secret of a token to a file that only this user may
+// read. A token whose secret cannot be kept is of no use and revoked.
+func keepSecret(ctx context.Context, c *client.Client, t *api.NewToken, file string) error {
+	err := daemon.ReplaceFile(file, []byte(t.Secret+"\n"), 0o600)
+	if err == nil {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("token %s is revoked, its secret could not be kept: %w", t.ID, err), c.RevokeToken(ctx, t.ID))
 }
 
 func join(roles []registry.Role) string {

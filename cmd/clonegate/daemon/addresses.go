@@ -65,12 +65,12 @@ func (a *Addresses) write(data string) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(data, addressesName), append(text, '\n'), 0o644)
+	return ReplaceFile(filepath.Join(data, addressesName), append(text, '\n'), 0o644)
 }
 
-// replaceFile puts a file in place at once: a reader sees the old text or the
-// new, and the new one survives a power cut.
-func replaceFile(name string, text []byte, mode os.FileMode) error {
+// ReplaceFile puts a file in place at once, with this mode whatever was there:
+// a reader sees the old text or the new, and the new one survives a power cut.
+func ReplaceFile(name string, text []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 
 	"github.com/clonegate/clonegate/registry"
@@ -59,10 +58,8 @@ func (d *Daemon) apiURL() string {
 		return "http://" + addr.String()
 	case len(d.cfg.Certificates.Files) > 0 && len(d.cfg.API.Hosts) > 0:
 		return fmt.Sprintf("https://%s:%d", d.cfg.API.Hosts[0], addr.Port())
-	case addr.Addr() == netip.IPv4Unspecified():
+	case addr.Addr().IsUnspecified(): // IPv4 is among what it takes
 		return fmt.Sprintf("https://127.0.0.1:%d", addr.Port())
-	case addr.Addr().IsUnspecified():
-		return fmt.Sprintf("https://[::1]:%d", addr.Port())
 	}
 	return "https://" + addr.String()
 }

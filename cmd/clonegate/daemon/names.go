@@ -7,12 +7,13 @@ import (
 )
 
 // leafNames returns what the certificate of a clone must hold, for certs: all
-// its public names, flat and nested, and a key that changes when they do. The
-// key is "" if sub is no name of a clone that lives.
+// its public names, flat and nested, and a key that changes when they do. A
+// clone whose life is over has them too: its page says what became of it. The
+// key is "" if sub is no name of a known clone.
 func leafNames(view *registry.View) func(sub string) (key string, names []string) {
 	return func(sub string) (string, []string) {
 		target, ok := view.Lookup(sub)
-		if !ok || target.Clone.State.Over() {
+		if !ok {
 			return "", nil
 		}
 		c := target.Clone

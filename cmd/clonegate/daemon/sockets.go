@@ -148,7 +148,11 @@ func (s *sockets) stream(ctx context.Context, name, key string, l config.Listen)
 	if !l.On() {
 		return nil, nil
 	}
-	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", l.AddrPort().String())
+	network := "tcp"
+	if l.AddrPort().Addr().Is4() {
+		network = "tcp4" // with "tcp", 0.0.0.0 would stand for IPv6 as well
+	}
+	ln, err := new(net.ListenConfig).Listen(ctx, network, l.String())
 	if err != nil {
 		return nil, explainListen(key, l, err)
 	}
@@ -167,7 +171,7 @@ func (s *sockets) both(name, key string, l config.Listen) (socket, error) {
 	if !l.On() {
 		return socket{}, nil
 	}
-	udp, tcp, err := dnsd.Listen(l.AddrPort().String())
+	udp, tcp, err := dnsd.Listen(l.String())
 	if err != nil {
 		return socket{}, explainListen(key, l, err)
 	}

@@ -46,7 +46,7 @@ func ensureAdminToken(ctx context.Context, reg *registry.Registry, data string, 
 	if err != nil {
 		return fmt.Errorf("admin token: %w", err)
 	}
-	if err := replaceFile(name, []byte(made+"\n"), 0o600); err != nil {
+	if err := ReplaceFile(name, []byte(made+"\n"), 0o600); err != nil {
 		return fmt.Errorf("admin token: %w", err)
 	}
 	log.Info("admin token written", "file", name)
