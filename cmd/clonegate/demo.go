@@ -92,10 +92,12 @@ func (a *app) demo(ctx context.Context, cfg *config.Config, dir string) error {
 	if err != nil {
 		return err
 	}
-	// A second Ctrl-C must not leave clones behind.
+	// Neither a second Ctrl-C nor a terminal that is closed may leave clones behind.
 	impatient := make(chan os.Signal, 1)
 	signal.Notify(impatient, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(impatient)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
+	defer stop()
 
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return d.Run(ctx) })

@@ -91,7 +91,7 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.hosts, "host", nil, "a machine of the clone and its addresses (`NAME=IP[,IP...]`), for DNS; may be repeated")
 	fl.StringSliceVar(&f.aliases, "alias", nil, "also call the clone `NAME`, as in pr-87; may be repeated")
 	fl.StringArrayVar(&f.labels, "label", nil, "label the clone (`KEY=VALUE`); may be repeated")
-	fl.StringVar(&f.owner, "owner", "", "`NAME` of whom the clone belongs to")
+	fl.StringVar(&f.owner, "owner", "", "`NAME` of the clone's owner")
 	fl.StringVar(&f.template, "template", "", "the published `NAME@VERSION` the clone was made from")
 	fl.DurationVar(&f.ttl, "lease", 0, "a shorter lease (`TIME`) than the gateway's")
 	fl.StringVar(&f.file, "file", "", "take the registration from a JSON `FILE`; - is standard input")

@@ -41,6 +41,7 @@ const (
 	groupRegister  = "register"
 	groupTemplates = "templates"
 	groupAdmin     = "admin"
+	groupMore      = "more"
 )
 
 func newRoot(a *app) *cobra.Command {
@@ -73,14 +74,20 @@ func newRoot(a *app) *cobra.Command {
 		&cobra.Group{ID: groupRegister, Title: "Registering clones that something else started:"},
 		&cobra.Group{ID: groupDaemon, Title: "The gateway:"},
 		&cobra.Group{ID: groupAdmin, Title: "Access and trust:"},
+		&cobra.Group{ID: groupMore, Title: "More:"},
 	)
 	addCommands(root, groupClones, newUp(a), newDown(a), newList(a), newShow(a), newLogs(a), newOpen(a))
 	addCommands(root, groupTemplates, newTemplate(a))
 	addCommands(root, groupRegister, newRegister(a), newRenew(a), newUnregister(a))
 	addCommands(root, groupDaemon, newServe(a), newDemo(a), newDoctor(a))
 	addCommands(root, groupAdmin, newToken(a), newTrust(a))
-	root.AddCommand(newVersion(a), newExitCodes())
+	addCommands(root, groupMore, newVersion(a))
+	root.AddCommand(newExitCodes())
 	root.SetHelpCommand(newHelp(root))
+	root.SetHelpCommandGroupID(groupMore)
+	root.SetCompletionCommandGroupID(groupMore)
+	// A command that only holds others is not one to run by itself.
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}", 1))
 	plainUsage(root)
 	return root
 }

@@ -57,8 +57,8 @@ func newUp(a *app) *cobra.Command {
 	f.StringArrayVar(&params, "param", nil, "set a parameter of the template (`KEY=VALUE`); may be repeated")
 	f.StringSliceVar(&req.Aliases, "alias", nil, "also call the clone `NAME`, as in pr-87; may be repeated")
 	f.StringArrayVar(&labels, "label", nil, "label the clone (`KEY=VALUE`); may be repeated")
-	f.StringVar(&req.Owner, "owner", "", "`NAME` of whom the clone belongs to; default: the token's")
-	f.StringVar(&req.Provider, "provider", "process", "`NAME` of what makes the clone")
+	f.StringVar(&req.Owner, "owner", "", "`NAME` of the clone's owner; default: the token's")
+	f.StringVar(&req.Provider, "provider", "process", "`NAME` of what makes the clone; process is the only one")
 	wait.add(cmd, "ready")
 	return cmd
 }

@@ -3,6 +3,9 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/clonegate/clonegate/registry"
@@ -16,6 +19,7 @@ func check(c *Config, d *decoder, draft bool) {
 	d.checkListeners(c)
 	d.checkGateway(c)
 	d.checkFiles(c)
+	d.checkACME(c)
 	d.checkResolvers(c)
 	d.checkLeases(c)
 	if p := c.Providers.Process.Network; !p.Addr().Is4() || !p.Addr().IsLoopback() || p.Bits() < 9 || p.Bits() > 24 {
@@ -128,6 +132,35 @@ func (d *decoder) checkFiles(c *Config) {
 		if f.Cert == "" || f.Key == "" {
 			d.wrong(fmt.Sprintf("certificates.files[%d]", i), "want both cert and key")
 		}
+	}
+}
+
+// checkACME reports what keeps an authority from issuing a certificate.
+func (d *decoder) checkACME(c *Config) {
+	const path = "certificates.acme.directory"
+	a := c.Certificates.ACME
+	if a.Directory == "" {
+		if a != (ACME{}) {
+			d.wrong("certificates.acme", "want directory, the URL of the authority; without it the other keys do nothing")
+		}
+		return
+	}
+	if u, err := url.Parse(a.Directory); err != nil || u.Scheme != "https" || u.Host == "" {
+		d.wrong(path, "%q is not a URL such as https://acme-v02.api.letsencrypt.org/directory", a.Directory)
+	}
+	if len(c.Certificates.Files) > 0 {
+		d.wrong(path, "certificates.files are given, too; keep one of both")
+	}
+	if !c.DNS.Listen.On() {
+		d.wrong(path, "the authority asks this gateway for names in the zone, but dns.listen is off: set it, as in \":53\", and delegate the zone to it")
+	}
+	if (a.Account.KeyID == "") != (a.Account.KeyFile == "") {
+		d.wrong("certificates.acme.account", "want both key_id and key_file")
+	}
+	zones := append([]registry.Host{c.Zone}, c.ZoneAliases...)
+	if !slices.ContainsFunc(zones, func(z registry.Host) bool { return !strings.Contains(string(z), "_") }) {
+		d.wrong(path, "no authority issues for a name with an underscore, as in %s; give the zone an alias with a hyphen (zone_aliases: [%s]), or leave this key out, for the internal CA",
+			c.Zone, strings.ReplaceAll(string(c.Zone), "_", "-"))
 	}
 }
 

@@ -69,6 +69,22 @@ type API struct {
 // Certificates says where certificates come from.
 type Certificates struct {
 	Files []CertificateFile `yaml:"files"` // empty: the internal CA
+	ACME  ACME              `yaml:"acme"`
+}
+
+// ACME is a certificate authority that issues certificates by itself.
+type ACME struct {
+	Directory string  `yaml:"directory"` // empty: none
+	Root      string  `yaml:"root"`
+	Email     string  `yaml:"email"`
+	Nested    bool    `yaml:"nested"`
+	Account   Account `yaml:"account"`
+}
+
+// Account is one that the operator has with the authority already.
+type Account struct {
+	KeyID   string `yaml:"key_id"`
+	KeyFile string `yaml:"key_file"`
 }
 
 // A CertificateFile is a certificate chain and its key, both PEM.

@@ -132,6 +132,8 @@ func (c *Config) resolve(src Sources) {
 		f := &c.Certificates.Files[i]
 		f.Cert, f.Key = below(base, f.Cert), below(base, f.Key)
 	}
+	a := &c.Certificates.ACME
+	a.Root, a.Account.KeyFile = below(base, a.Root), below(base, a.Account.KeyFile)
 }
 
 // below returns path, seen from dir if it is relative. Empty stays empty.
@@ -143,21 +145,18 @@ func below(dir, path string) string {
 }
 
 // DefaultData returns the data directory if none is given: /var/lib/clonegate
-// for root, else clonegate below $XDG_STATE_HOME or ~/.local/state.
+// for root and for those without a home, else clonegate below $XDG_STATE_HOME
+// or ~/.local/state.
 func DefaultData(env []string) string {
-	if os.Geteuid() == 0 {
-		return "/var/lib/clonegate"
+	state, home := lookup(env, "XDG_STATE_HOME"), lookup(env, "HOME")
+	switch {
+	case os.Geteuid() == 0:
+	case filepath.IsAbs(state):
+		return filepath.Join(state, "clonegate")
+	case home != "":
+		return filepath.Join(home, ".local", "state", "clonegate")
 	}
-	return filepath.Join(stateHome(env), "clonegate")
-}
-
-// stateHome returns the user's directory for state, by the XDG base directory
-// specification.
-func stateHome(env []string) string {
-	if dir := lookup(env, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return dir
-	}
-	return filepath.Join(lookup(env, "HOME"), ".local", "state")
+	return "/var/lib/clonegate"
 }
 
 // lookup returns the value of an environment variable, "" if it is not set.
