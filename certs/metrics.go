@@ -2,6 +2,7 @@ package certs
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -41,6 +42,50 @@ func newCAMetrics(to prometheus.Registerer, ca *CA) (*caMetrics, error) {
 }
 
 func (m *caMetrics) presented(l *leaf) { m.leaf.Set(float64(l.until.Unix())) }
+
+// acmeMetrics counts what the authority did for us.
+type acmeMetrics struct{ issued, renewed, failed prometheus.Counter }
+
+func newACMEMetrics(to prometheus.Registerer, a *ACME) (*acmeMetrics, error) {
+	m := &acmeMetrics{
+		issued: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "clonegate_certs_acme_issued_total",
+			Help: "Certificates issued by ACME for names that had none.",
+		}),
+		renewed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "clonegate_certs_acme_renewed_total",
+			Help: "Certificates renewed by ACME.",
+		}),
+		failed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "clonegate_certs_acme_failures_total",
+			Help: "Attempts to have a certificate issued or renewed by ACME that failed; they are repeated.",
+		}),
+	}
+	expiry := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "clonegate_certs_acme_expiry_timestamp_seconds",
+		Help: "When the first of the zones' ACME certificates expires; 0 as long as one has never been issued, or has expired.",
+	}, a.firstExpiry)
+	return m, register(to, m.issued, m.renewed, m.failed, expiry)
+}
+
+// firstExpiry returns when the first of the zones' certificates expires, in
+// seconds since 1970; 0 if one is missing.
+func (a *ACME) firstExpiry() float64 {
+	select {
+	case <-a.loaded:
+	default:
+		return 0
+	}
+	first := math.Inf(1)
+	for _, name := range a.names() {
+		cert := a.find(name)
+		if cert == nil {
+			return 0
+		}
+		first = min(first, float64(cert.Leaf.NotAfter.Unix()))
+	}
+	return first
+}
 
 // newFileExpiry returns the gauge of when each certificate file expires.
 func newFileExpiry(to prometheus.Registerer) (*prometheus.GaugeVec, error) {
