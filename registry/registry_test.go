@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -625,4 +626,53 @@ func TestChangesHaveNoGaps(t *testing.T) {
 	if err != nil || len(events) != 10 || events[0].Seq != 491 || events[0].By != "clonegate" {
 		t.Errorf("events after 490: %d, %v; want 10, the first 491, by clonegate", len(events), err)
 	}
+}
+
+// A repeated registration changes nothing, but its answer must not come before
+// the write it repeats is durable, nor outlive its failure.
+func TestRepeatsWaitForTheWriteTheyRepeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const syncs = time.Second
+		var down atomic.Bool
+		store := registrytest.NewStore()
+		store.Fail = func(method string) error {
+			if method != "Commit" {
+				return nil
+			}
+			time.Sleep(syncs)
+			if down.Load() {
+				return registry.ErrUnavailable
+			}
+			return nil
+		}
+		r := open(t, store, nil)
+		ctx := t.Context()
+		// round lets the writer be busy while instance registers clone id
+		// twice and another instance asks for it, so that one batch holds all three.
+		round := func(busy, id registry.ID) (first, repeat, other error) {
+			var clients sync.WaitGroup
+			client := func(id registry.ID, instance string, err *error) {
+				clients.Go(func() { _, *err = r.Register(ctx, registry.System, id, shop(instance), false) })
+				synctest.Wait()
+			}
+			var ignored error
+			client(busy, "busy", &ignored)
+			client(id, "one", &first)
+			client(id, "one", &repeat)
+			client(id, "two", &other)
+			clients.Wait()
+			return first, repeat, other
+		}
+		first, repeat, other := round("1", "2")
+		if first != nil || repeat != nil || !errors.Is(other, registry.ErrHeld) {
+			t.Errorf("with a store that works: %v, repeated: %v, another instance: %v; want nil, nil, ErrHeld", first, repeat, other)
+		}
+		down.Store(true)
+		first, repeat, other = round("3", "4")
+		for _, err := range []error{first, repeat, other} {
+			if !errors.Is(err, registry.ErrUnavailable) {
+				t.Errorf("with a store that fails: got %v, want ErrUnavailable", err)
+			}
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,26 +65,31 @@ func (r *Registry) writeBatch(ctx context.Context, first *op) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
 	t := newTx(ctx, r)
-	var waiting []*op
+	var waiting []decided
 	for o := first; o != nil; o = r.nextWaiting(len(waiting)) {
-		before := len(t.changes)
-		if err := o.decide(t); err != nil {
+		err := o.decide(t)
+		if len(t.changes) == 0 {
 			o.done <- err
 			continue
 		}
-		if len(t.changes) == before {
-			o.done <- nil
-			continue
-		}
-		waiting = append(waiting, o)
+		// Even what changes nothing, or was refused, may rest on what this
+		// batch has put: a repeated registration, say. It is true only once
+		// that is durable.
+		waiting = append(waiting, decided{o, err})
 	}
 	if len(waiting) == 0 {
 		return
 	}
-	err := r.commit(ctx, t)
-	for _, o := range waiting {
-		o.done <- err
+	failed := r.commit(ctx, t)
+	for _, d := range waiting {
+		d.op.done <- cmp.Or(failed, d.err)
 	}
+}
+
+// A decided op waits for its batch to be written.
+type decided struct {
+	op  *op
+	err error // what it was refused with
 }
 
 func (r *Registry) nextWaiting(have int) *op {
