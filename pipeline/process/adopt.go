@@ -38,8 +38,10 @@ func (p *Provider) adopt(id registry.ID) (*clone, error) {
 			adopted++
 		}
 	}
+	// The next daemon would find the same again, so a full disk is no reason
+	// not to serve the clones that run.
 	if err := c.saveLocked(); err != nil {
-		return nil, fmt.Errorf("clone %s: %w", id, err)
+		p.log.Warn("what was found of a clone could not be written down", "clone", id, "err", err)
 	}
 	p.log.Info("clone taken over", "clone", id, "running", adopted, "of", len(c.state.Processes))
 	return c, nil
