@@ -2,6 +2,7 @@ package registry
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -90,12 +91,44 @@ func (n *Networks) CheckTarget(ep netip.AddrPort) error {
 	case slices.Contains(metadata, addr):
 		return refuse("endpoint-metadata", "is a cloud metadata service")
 	}
-	if own := n.own.Load(); own != nil {
-		for _, l := range *own {
-			if l.Port() == ep.Port() && (l.Addr() == addr || l.Addr().IsUnspecified() && addr.IsLoopback()) {
-				return refuse("endpoint-own-listener", "is a listener of this gateway itself")
-			}
-		}
+	if n.isOwn(ep) {
+		return refuse("endpoint-own-listener", "is a listener of this gateway itself")
 	}
 	return nil
+}
+
+// isOwn reports whether ep is a listener of the gateway. Machines gain and
+// lose addresses, so they are asked for each time; that is only for the few
+// ports of listeners on every address.
+func (n *Networks) isOwn(ep netip.AddrPort) bool {
+	own := n.own.Load()
+	if own == nil {
+		return false
+	}
+	for _, l := range *own {
+		if l.Port() == ep.Port() && (l.Addr() == ep.Addr() || l.Addr().IsUnspecified() && ofThisMachine(ep.Addr())) {
+			return true
+		}
+	}
+	return false
+}
+
+// ofThisMachine reports whether addr is one of the machine's own. If the
+// machine does not say, every address may be.
+func ofThisMachine(addr netip.Addr) bool {
+	if addr.IsLoopback() {
+		return true
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		ipNet, ok := a.(*net.IPNet)
+		if !ok {
+			return false
+		}
+		ip, ok := netip.AddrFromSlice(ipNet.IP)
+		return ok && ip.Unmap() == addr
+	})
 }

@@ -3,6 +3,7 @@ package registry_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -290,6 +291,34 @@ func TestFaultsAreNamed(t *testing.T) {
 	}
 	if _, ok := r.View().Clone("1"); ok {
 		t.Error("a refused registration left a record")
+	}
+}
+
+// A listener on every address is refused under each address the machine has.
+func TestOwnListenerOnEveryAddress(t *testing.T) {
+	networks := registry.NewNetworks([]netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")})
+	for _, every := range []string{"0.0.0.0:8443", "[::]:8443"} {
+		networks.SetOwn([]netip.AddrPort{netip.MustParseAddrPort(every)})
+		addrs, err := net.InterfaceAddrs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range addrs {
+			prefix, err := netip.ParsePrefix(a.String())
+			if err != nil || prefix.Addr().IsLinkLocalUnicast() {
+				continue
+			}
+			ep := netip.AddrPortFrom(prefix.Addr(), 8443)
+			if fault, ok := errors.AsType[*registry.FieldError](networks.Check(ep)); !ok || fault.Rule != "endpoint-own-listener" {
+				t.Errorf("listening on %s: %s: got %v, want the rule endpoint-own-listener", every, ep, networks.Check(ep))
+			}
+			if err := networks.Check(netip.AddrPortFrom(prefix.Addr(), 8444)); err != nil {
+				t.Errorf("listening on %s: another port of %s: %v", every, prefix.Addr(), err)
+			}
+		}
+		if err := networks.Check(netip.MustParseAddrPort("192.0.2.1:8443")); err != nil {
+			t.Errorf("listening on %s: the same port of another machine: %v", every, err)
+		}
 	}
 }
 
