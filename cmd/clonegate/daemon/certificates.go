@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/clonegate/clonegate/certs"
+	"github.com/clonegate/clonegate/dnsd"
 	"github.com/clonegate/clonegate/registry"
 )
 
@@ -16,9 +17,12 @@ type certificateSource struct {
 	gateway func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	api     func(*tls.ClientHelloInfo) (*tls.Certificate, error) // nil: the API speaks plain http
 	root    func() []byte                                        // nil without a CA of our own
+
+	challenges *dnsd.Challenges // nil without ACME
 }
 
-// openCertificates loads certificate files, or the internal CA if there are none.
+// openCertificates loads certificate files, or the internal CA if there are
+// none, and lets an ACME authority go before that if one is configured.
 func (d *Daemon) openCertificates(context.Context) error {
 	if len(d.cfg.Certificates.Files) > 0 {
 		return d.openCertificateFiles()
@@ -31,6 +35,11 @@ func (d *Daemon) openCertificates(context.Context) error {
 		return err
 	}
 	d.certificates = certificateSource{gateway: ca.GetCertificate, root: ca.RootPEM}
+	if d.cfg.Certificates.ACME.Directory != "" {
+		if err := d.openACME(); err != nil {
+			return err
+		}
+	}
 	listen := addrOf(d.sockets.api).Addr()
 	if listen.IsLoopback() {
 		return nil

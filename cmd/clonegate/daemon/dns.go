@@ -29,6 +29,7 @@ func (d *Daemon) openDNS(context.Context) error {
 		Directory:   d.registry.View(),
 		Gateway:     gateway,
 		NameServers: d.cfg.DNS.Nameservers,
+		Challenges:  d.certificates.challenges,
 		Log:         d.log.With("room", "dnsd"),
 		Metrics:     d.metrics,
 	})

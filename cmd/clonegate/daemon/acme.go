@@ -1,0 +1,114 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/clonegate/clonegate/certs"
+	"github.com/clonegate/clonegate/dnsd"
+	"github.com/clonegate/clonegate/registry"
+)
+
+// openACME has an authority issue the gateway's certificates. The internal CA,
+// which is there already, stands in for what it has not issued, and for zones
+// for which it cannot.
+func (d *Daemon) openACME() error {
+	cfg := d.cfg.Certificates.ACME
+	key := ""
+	if cfg.Account.KeyFile != "" {
+		text, err := os.ReadFile(cfg.Account.KeyFile)
+		if err != nil {
+			return fmt.Errorf("key of the ACME account: %w", err)
+		}
+		key = strings.TrimSpace(string(text))
+	}
+	challenges := new(dnsd.Challenges)
+	acme, err := certs.NewACME(certs.ACMEConfig{
+		Directory:    cfg.Directory,
+		Root:         cfg.Root,
+		Email:        cfg.Email,
+		AccountKeyID: cfg.Account.KeyID,
+		AccountKey:   key,
+		Dir:          filepath.Join(d.cfg.Data, "acme"),
+		Zones:        d.zones,
+		Challenges:   challenges,
+		DNSServer:    nearest(addrOf(d.sockets.dns.stream)).String(),
+		Fallback:     d.certificates.gateway,
+		Log:          d.log.With("room", "certs"),
+		Metrics:      d.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	d.certificates.gateway, d.certificates.challenges = acme.GetCertificate, challenges
+	d.parts = append(d.parts, part{"acme", acme.Run})
+	if cfg.Nested {
+		d.parts = append(d.parts, part{"nested certificates", func(ctx context.Context) error {
+			return keepNested(ctx, d.registry.View(), acme.Keep)
+		}})
+	}
+	return nil
+}
+
+// nearest returns how this machine itself reaches a listener.
+func nearest(listen netip.AddrPort) netip.AddrPort {
+	switch {
+	case !listen.Addr().IsUnspecified():
+		return listen
+	case listen.Addr().Is4():
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), listen.Port())
+	}
+	return netip.AddrPortFrom(netip.IPv6Loopback(), listen.Port())
+}
+
+// keepNested has certificates kept for the nested names of every clone that
+// lives, until ctx ends.
+func keepNested(ctx context.Context, view *registry.View, keep func(key string, subs []string)) error {
+	for {
+		revision := view.Revision()
+		for c := range view.Clones("") {
+			keep(string(c.ID), nestedNames(c))
+		}
+		if err := followNested(ctx, view, revision, keep); !errors.Is(err, registry.ErrLagged) {
+			return err
+		}
+	}
+}
+
+// followNested does so for what changes after a revision. The error is
+// registry.ErrLagged if it has to begin again, and nil when ctx has ended.
+func followNested(ctx context.Context, view *registry.View, revision uint64, keep func(key string, subs []string)) error {
+	for {
+		changes, err := view.Changes(ctx, revision)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, ch := range changes {
+			revision = ch.Revision
+			if ch.Clone != nil {
+				keep(string(ch.Clone.ID), nestedNames(ch.Clone))
+			}
+		}
+	}
+}
+
+// nestedNames returns the wildcards for what stands below a clone's ID and its
+// aliases, none if its life is over.
+func nestedNames(c *registry.Clone) []string {
+	if c.State.Over() {
+		return nil
+	}
+	names := []string{"*." + string(c.ID)}
+	for _, alias := range c.Aliases {
+		names = append(names, "*."+alias)
+	}
+	return names
+}
