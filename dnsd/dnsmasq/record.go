@@ -1,0 +1,457 @@
+package dnsmasq
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// unsetTTL marks records that get the local TTL.
+const unsetTTL = math.MaxUint32
+
+// header returns the header of a local record that has no TTL of its own.
+func header(owner string, rrtype uint16) dns.RR_Header {
+	return dns.RR_Header{Name: owner, Rrtype: rrtype, Class: dns.ClassINET, Ttl: unsetTTL}
+}
+
+// hostName reads a name and returns it in lower case, with a trailing dot.
+func hostName(s string) (string, error) {
+	s = reveal(s)
+	name, err := domainName(s)
+	if err != nil {
+		return "", err
+	}
+	if name == "" {
+		return "", errors.New("a name is missing; write one such as db.example.com")
+	}
+	return dns.Fqdn(name), nil
+}
+
+// hostRecord reads name[,name…][,IPv4][,IPv6][,TTL].
+func (p *parser) hostRecord(value string) error {
+	var rec HostRecord
+	var v4, v6 netip.Addr
+	parts := fields(value)
+	for i, f := range parts {
+		f = reveal(f)
+		if a, err := netip.ParseAddr(f); err == nil {
+			if a.Is4() {
+				v4 = a
+			} else {
+				v6 = a
+			}
+			continue
+		}
+		if n, err := strconv.ParseUint(f, 10, 31); err == nil && i == len(parts)-1 && i > 0 {
+			ttl := uint32(n)
+			rec.TTL = &ttl
+			continue
+		}
+		name, err := hostName(f)
+		if err != nil {
+			return err
+		}
+		rec.Names = append(rec.Names, name)
+	}
+	for _, a := range []netip.Addr{v4, v6} {
+		if a.IsValid() {
+			rec.Addrs = append(rec.Addrs, a)
+		}
+	}
+	if len(rec.Names) == 0 {
+		return errors.New("a name is missing; write db.example.com,192.0.2.1")
+	}
+	p.Hosts = append(p.Hosts, rec)
+	return nil
+}
+
+// cname reads alias[,alias…],target[,TTL].
+func (p *parser) cname(value string) error {
+	parts := fields(value)
+	ttl := uint32(unsetTTL)
+	if last := len(parts) - 1; last > 1 {
+		if n, err := strconv.ParseUint(reveal(parts[last]), 10, 31); err == nil {
+			ttl, parts = uint32(n), parts[:last]
+		}
+	}
+	if len(parts) < 2 {
+		return errors.New("the target is missing; write alias.example.com,name.example.com")
+	}
+	target, err := hostName(parts[len(parts)-1])
+	if err != nil {
+		return err
+	}
+	for _, part := range parts[:len(parts)-1] {
+		alias, err := hostName(part)
+		if err != nil {
+			return err
+		}
+		if alias == target {
+			return fmt.Errorf("%s is an alias of itself", alias)
+		}
+		for _, have := range p.Aliases {
+			if have.Hdr.Name == alias {
+				return fmt.Errorf("%s is an alias already; a name can be an alias of one other", alias)
+			}
+		}
+		rr := &dns.CNAME{Hdr: header(alias, dns.TypeCNAME), Target: target}
+		rr.Hdr.Ttl = ttl
+		p.Aliases = append(p.Aliases, rr)
+	}
+	return nil
+}
+
+// A srv is a service record whose name may lack the domain.
+type srv struct{ rr *dns.SRV }
+
+// srvHost reads service[,target[,port[,priority[,weight]]]].
+func (p *parser) srvHost(value string) error {
+	parts := fields(value)
+	name, err := hostName(parts[0])
+	if err != nil {
+		return err
+	}
+	rr := &dns.SRV{Hdr: header(name, dns.TypeSRV), Target: ".", Port: 1}
+	if len(parts) > 1 && parts[1] != "" {
+		if rr.Target, err = hostName(parts[1]); err != nil {
+			return err
+		}
+	}
+	for i, to := range []*uint16{&rr.Port, &rr.Priority, &rr.Weight} {
+		if len(parts) > i+2 {
+			n, err := number(parts[i+2], math.MaxUint16)
+			if err != nil {
+				return err
+			}
+			*to = uint16(n)
+		}
+	}
+	p.Records = append(p.Records, rr)
+	p.srvs = append(p.srvs, srv{rr})
+	return nil
+}
+
+// maxString is the longest string of a TXT record, in octets.
+const maxString = 255
+
+// txtRecord reads name[,text…].
+func (p *parser) txtRecord(value string) error {
+	parts := fields(value)
+	name, err := hostName(parts[0])
+	if err != nil {
+		return err
+	}
+	rr := &dns.TXT{Hdr: header(name, dns.TypeTXT)}
+	for _, part := range parts[1:] {
+		text := reveal(part)
+		for len(text) > maxString {
+			rr.Txt = append(rr.Txt, escape(text[:maxString]))
+			text = text[maxString:]
+		}
+		rr.Txt = append(rr.Txt, escape(text))
+	}
+	if len(rr.Txt) == 0 {
+		rr.Txt = []string{""}
+	}
+	p.Records = append(p.Records, rr)
+	return nil
+}
+
+// escape returns octets as the text form in which records hold them.
+func escape(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c < ' ' || c > '~':
+			fmt.Fprintf(&b, `\%03d`, c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// ptrRecord reads name[,target].
+func (p *parser) ptrRecord(value string) error {
+	parts := fields(value)
+	name, err := hostName(parts[0])
+	if err != nil {
+		return err
+	}
+	rr := &dns.PTR{Hdr: header(name, dns.TypePTR), Ptr: "."}
+	if len(parts) > 1 && parts[1] != "" {
+		if rr.Ptr, err = hostName(parts[1]); err != nil {
+			return err
+		}
+	}
+	p.Records = append(p.Records, rr)
+	return nil
+}
+
+// mxHost reads name,target[,preference].
+func (p *parser) mxHost(value string) error {
+	parts := fields(value)
+	name, err := hostName(parts[0])
+	if err != nil {
+		return err
+	}
+	if len(parts) < 2 || parts[1] == "" {
+		return fmt.Errorf("the mail server is missing; write %s,mail.example.com,10", strings.TrimSuffix(name, "."))
+	}
+	rr := &dns.MX{Hdr: header(name, dns.TypeMX), Preference: 1}
+	if rr.Mx, err = hostName(parts[1]); err != nil {
+		return err
+	}
+	if len(parts) > 2 {
+		n, err := number(parts[2], math.MaxUint16)
+		if err != nil {
+			return err
+		}
+		rr.Preference = uint16(n)
+	}
+	p.Records = append(p.Records, rr)
+	return nil
+}
+
+// caaRecord reads name,flags,tag,value.
+func (p *parser) caaRecord(value string) error {
+	parts := fields(value)
+	if len(parts) < 4 {
+		return errors.New("want name,flags,tag,value as in example.com,0,issue,ca.example.net")
+	}
+	name, err := hostName(parts[0])
+	if err != nil {
+		return err
+	}
+	flag, err := number(parts[1], math.MaxUint8)
+	if err != nil {
+		return err
+	}
+	p.Records = append(p.Records, &dns.CAA{
+		Hdr: header(name, dns.TypeCAA), Flag: uint8(flag), Tag: reveal(parts[2]), Value: escape(reveal(parts[3])),
+	})
+	return nil
+}
+
+// naptrRecord reads name,order,preference,flags,service,regexp[,replacement].
+func (p *parser) naptrRecord(value string) error {
+	parts := fields(value)
+	if len(parts) < 6 {
+		return errors.New("want name,order,preference,flags,service,regexp[,replacement]")
+	}
+	name, err := hostName(parts[0])
+	if err != nil {
+		return err
+	}
+	order, err := number(parts[1], math.MaxUint16)
+	if err != nil {
+		return err
+	}
+	preference, err := number(parts[2], math.MaxUint16)
+	if err != nil {
+		return err
+	}
+	rr := &dns.NAPTR{
+		Hdr: header(name, dns.TypeNAPTR), Order: uint16(order), Preference: uint16(preference),
+		Flags: escape(reveal(parts[3])), Service: escape(reveal(parts[4])), Regexp: escape(reveal(parts[5])), Replacement: ".",
+	}
+	if len(parts) > 6 && parts[6] != "" {
+		if rr.Replacement, err = hostName(parts[6]); err != nil {
+			return err
+		}
+	}
+	p.Records = append(p.Records, rr)
+	return nil
+}
+
+// dnsRR reads name,number of the type[,data in hexadecimal].
+func (p *parser) dnsRR(value string) error {
+	parts := fields(value)
+	if len(parts) < 2 {
+		return errors.New("the number of the type is missing; write example.com,51,01020304")
+	}
+	name, err := hostName(parts[0])
+	if err != nil {
+		return err
+	}
+	n, err := number(parts[1], math.MaxUint16)
+	if err != nil {
+		return err
+	}
+	var data []byte
+	if len(parts) > 2 {
+		digits := strings.NewReplacer(":", "", " ", "").Replace(reveal(parts[2]))
+		if data, err = hex.DecodeString(digits); err != nil {
+			return fmt.Errorf("%q is not data in hexadecimal; write 01:02:0a", reveal(parts[2]))
+		}
+	}
+	rr := &dns.RFC3597{Hdr: header(name, uint16(n)), Rdata: hex.EncodeToString(data)}
+	p.Records = append(p.Records, rr)
+	return nil
+}
+
+// interfaceName reads name,interface[/4|/6].
+func (p *parser) interfaceName(value string) error {
+	parts := fields(value)
+	if len(parts) != 2 || parts[1] == "" {
+		return errors.New("want name,interface as in gw.example.com,eth0")
+	}
+	name, err := hostName(parts[0])
+	if err != nil {
+		return err
+	}
+	in := InterfaceName{Name: name, V4: true, V6: true}
+	iface, family, _ := strings.Cut(reveal(parts[1]), "/")
+	switch in.Interface = iface; family {
+	case "":
+	case "4":
+		in.V6 = false
+	case "6":
+		in.V4 = false
+	default:
+		return fmt.Errorf("/%s is not a family of addresses; write /4 or /6", family)
+	}
+	p.Interfaces = append(p.Interfaces, in)
+	return nil
+}
+
+// domain reads a domain[,range[,local]].
+func (p *parser) domain(value string) error {
+	parts := fields(value)
+	if reveal(parts[0]) == "#" {
+		return errors.New("the domain of resolv.conf is not used; write the domain itself")
+	}
+	name, err := domainName(reveal(parts[0]))
+	if err != nil {
+		return err
+	}
+	s := Suffix{Domain: name}
+	rest := parts[1:]
+	if len(rest) > 0 && rest[0] != "" {
+		if s.First, s.Last, rest, err = parseRange(rest); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(rest) == 0:
+	case len(rest) == 1 && rest[0] == "local":
+		if err := p.localRange(s, reveal(parts[1])); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("%q is not understood; only local may follow a network", reveal(rest[0]))
+	}
+	p.Suffixes = append(p.Suffixes, s)
+	return nil
+}
+
+// localRange keeps questions about a domain and its addresses here.
+func (p *parser) localRange(s Suffix, network string) error {
+	prefix, err := netip.ParsePrefix(network)
+	if err != nil {
+		return fmt.Errorf("local needs a network such as 192.0.2.0/24, not %q", network)
+	}
+	p.Domains = append(p.Domains, DomainRule{Domain: s.Domain})
+	for _, d := range reverseDomains(prefix) {
+		p.Domains = append(p.Domains, DomainRule{Domain: d})
+	}
+	return nil
+}
+
+// parseRange reads a network, an address, or the first and the last address
+// of a range, and returns what follows.
+func parseRange(parts []string) (first, last netip.Addr, rest []string, err error) {
+	text := reveal(parts[0])
+	if strings.Contains(text, "/") {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return first, last, nil, fmt.Errorf("%q is not a network such as 192.0.2.0/24", text)
+		}
+		return prefix.Masked().Addr(), lastOf(prefix), parts[1:], nil
+	}
+	if first, err = netip.ParseAddr(text); err != nil {
+		return first, last, nil, fmt.Errorf("%q is neither a network nor the first address of a range", text)
+	}
+	if len(parts) == 1 {
+		return first, first, nil, nil
+	}
+	if last, err = netip.ParseAddr(reveal(parts[1])); err != nil {
+		return first, first, parts[1:], nil
+	}
+	if last.Is4() != first.Is4() || last.Less(first) {
+		return first, last, nil, fmt.Errorf("%v is not the last address of a range from %v", last, first)
+	}
+	return first, last, parts[2:], nil
+}
+
+// lastOf returns the last address of a network.
+func lastOf(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+// synthDomain reads domain,range[,prefix[*]].
+func (p *parser) synthDomain(value string) error {
+	parts := fields(value)
+	if len(parts) < 2 {
+		return errors.New("the addresses are missing; write example.com,192.0.2.0/24,host-")
+	}
+	name, err := domainName(reveal(parts[0]))
+	if err != nil {
+		return err
+	}
+	s := Synth{Domain: name}
+	var rest []string
+	if s.First, s.Last, rest, err = parseRange(parts[1:]); err != nil {
+		return err
+	}
+	if len(rest) > 1 {
+		return fmt.Errorf("%q is not understood; nothing follows the prefix", reveal(rest[1]))
+	}
+	if len(rest) == 1 {
+		s.Prefix, s.Numbered = strings.CutSuffix(strings.ToLower(reveal(rest[0])), "*")
+		// A quoted or plain * both count names.
+	}
+	p.Synths = append(p.Synths, s)
+	return nil
+}
+
+// finish gives services without a domain the one of the configuration.
+func (p *parser) finish() {
+	suffix := p.suffix(netip.Addr{})
+	if suffix == "" {
+		return
+	}
+	for _, s := range p.srvs {
+		if strings.Count(s.rr.Hdr.Name, ".") == 2 {
+			s.rr.Hdr.Name += suffix + "."
+		}
+	}
+}
+
+// suffix returns the domain that completes a short name with an address.
+func (c *Config) suffix(a netip.Addr) string {
+	fallback := ""
+	for _, s := range c.Suffixes {
+		switch {
+		case !s.First.IsValid():
+			fallback = s.Domain
+		case a.IsValid() && a.Is4() == s.First.Is4() && !a.Less(s.First) && !s.Last.Less(a):
+			return s.Domain
+		}
+	}
+	return fallback
+}

@@ -1,0 +1,97 @@
+package dnsmasq
+
+import (
+	"math/big"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// synthAddr returns the address that a made-up name stands for, such as that
+// of host-192-0-2-7.example.com.
+func (t *table) synthAddr(q dns.Question) []dns.RR {
+	for _, s := range t.Synths {
+		if s.First.Is4() != (q.Qtype == dns.TypeA) {
+			continue
+		}
+		label, ok := strings.CutSuffix(q.Name, "."+s.Domain+".")
+		if !ok {
+			continue
+		}
+		rest, ok := strings.CutPrefix(label, s.Prefix)
+		if !ok {
+			continue
+		}
+		if a, ok := s.address(rest); ok {
+			return []dns.RR{t.addressRecord(strings.Clone(q.Name), a, nil)}
+		}
+	}
+	return nil
+}
+
+// synthPointer returns the made-up name of an address.
+func (t *table) synthPointer(q dns.Question) []dns.RR {
+	a, ok := fromReverse(q.Name)
+	if !ok {
+		return nil
+	}
+	for _, s := range t.Synths {
+		if !s.contains(a) {
+			continue
+		}
+		rr := &dns.PTR{Hdr: header(strings.Clone(q.Name), dns.TypePTR), Ptr: s.Prefix + s.label(a) + "." + s.Domain + "."}
+		rr.Hdr.Ttl = t.ttl
+		return []dns.RR{rr}
+	}
+	return nil
+}
+
+func (s Synth) contains(a netip.Addr) bool {
+	return a.Is4() == s.First.Is4() && !a.Less(s.First) && !s.Last.Less(a)
+}
+
+// address reads what follows the prefix of a name.
+func (s Synth) address(label string) (netip.Addr, bool) {
+	if label == "" || strings.Contains(label, ".") {
+		return netip.Addr{}, false
+	}
+	if s.Numbered {
+		n, err := strconv.ParseUint(label, 10, 32)
+		if err != nil {
+			return netip.Addr{}, false
+		}
+		at := new(big.Int).Add(new(big.Int).SetBytes(s.First.AsSlice()), new(big.Int).SetUint64(n))
+		if at.BitLen() > s.First.BitLen() {
+			return netip.Addr{}, false
+		}
+		a, ok := netip.AddrFromSlice(at.FillBytes(make([]byte, s.First.BitLen()/8)))
+		return a, ok && s.contains(a)
+	}
+	text := strings.ReplaceAll(label, "-", ".")
+	if s.First.Is6() {
+		text = strings.ReplaceAll(label, "-", ":")
+	}
+	a, err := netip.ParseAddr(text)
+	return a, err == nil && s.contains(a)
+}
+
+// label writes an address so that it can stand in a name.
+func (s Synth) label(a netip.Addr) string {
+	if s.Numbered {
+		first, at := new(big.Int).SetBytes(s.First.AsSlice()), new(big.Int).SetBytes(a.AsSlice())
+		return at.Sub(at, first).String()
+	}
+	if a.Is4() {
+		return strings.ReplaceAll(a.String(), ".", "-")
+	}
+	text := strings.ReplaceAll(a.String(), ":", "-")
+	if strings.HasPrefix(text, "-") {
+		text = "0" + text
+	}
+	if strings.HasSuffix(text, "-") {
+		text += "0"
+	}
+	return text
+}
