@@ -78,6 +78,8 @@ func exitStatus(ctx context.Context, err error) int {
 	_, usage := errors.AsType[*usageError](err)
 	_, configuration := errors.AsType[config.Problems](err)
 	switch {
+	case isUnknownTemplate(err):
+		return exitNotFound
 	case usage, configuration, errors.Is(err, registry.ErrInvalid):
 		return exitUsage
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
@@ -92,6 +94,13 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitNotAllowed
 	}
 	return exitFailed
+}
+
+// isUnknownTemplate reports whether all that is wrong with what was sent is
+// that it names a template nobody has published.
+func isUnknownTemplate(err error) bool {
+	e, ok := errors.AsType[*client.Error](err)
+	return ok && len(e.Faults) == 1 && e.Faults[0].Rule == "template-unknown"
 }
 
 func isOneOf(err error, targets ...error) bool {

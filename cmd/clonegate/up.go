@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/clonegate/clonegate/pipeline"
+	pipelineclient "github.com/clonegate/clonegate/pipeline/client"
 	"github.com/clonegate/clonegate/registry"
 	"github.com/clonegate/clonegate/registry/api"
 	"github.com/clonegate/clonegate/registry/client"
@@ -82,22 +84,31 @@ func (a *app) waitReady(ctx context.Context, c *client.Client, clone *api.Clone)
 		switch {
 		case c.State == registry.Ready:
 			a.say("clone %s is ready after %.1f s", c.ID, time.Since(c.Created).Seconds())
-		case c.Reason != "":
+		case c.Reason != "" && c.State != registry.Failed:
 			a.say("clone %s is %s: %s", c.ID, c.State, c.Reason)
 		}
 	}
 	id := clone.ID
-	clone, err := waitFor(ctx, c, clone, tell, func(c *api.Clone) (bool, error) {
-		switch c.State {
+	clone, err := waitFor(ctx, c, clone, tell, func(clone *api.Clone) (bool, error) {
+		switch clone.State {
 		case registry.Failed, registry.Lost, registry.Gone, registry.Stopping:
-			return true, fmt.Errorf("clone %s is %s: %s\nsee  clonegate logs %s", c.ID, c.State, c.Reason, c.ID)
+			return true, notReady(ctx, c, clone)
 		}
-		return c.State == registry.Ready, nil
+		return clone.State == registry.Ready, nil
 	})
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("clone %s goes on without us, see  clonegate show %s: %w", id, id, context.Cause(ctx))
 	}
 	return clone, err
+}
+
+// notReady says why a clone will not be ready, and where to look on.
+func notReady(ctx context.Context, c *client.Client, clone *api.Clone) error {
+	err := fmt.Errorf("clone %s is %s: %s", clone.ID, clone.State, clone.Reason)
+	if pipelineclient.New(c).Logs(ctx, clone.ID, pipeline.LogQuery{}, io.Discard) != nil {
+		return err // nothing was started
+	}
+	return fmt.Errorf("%w\nsee  clonegate logs %s", err, clone.ID)
 }
 
 func printURLs(w io.Writer, clone *api.Clone) {

@@ -8,7 +8,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -160,10 +159,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	l := newLayers(ctx)
 	// Clones that end still call the API, and what that does is written.
 	l.start(part{"registry", d.registry.Run})
-	if err := d.announce(l.ctx); err != nil {
-		l.fail(err)
-		return l.wait(ctx)
-	}
+	d.announce(l.ctx)
 	defer os.Remove(filepath.Join(d.cfg.Data, addressesName))
 	l.start(d.api...)
 	l.start(d.parts...)
@@ -181,15 +177,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 }
 
 // announce leaves in the data directory what the command line needs to find
-// this daemon.
-func (d *Daemon) announce(ctx context.Context) error {
+// this daemon. On a full disk that may fail; traffic is more important.
+func (d *Daemon) announce(ctx context.Context) {
 	if err := ensureAdminToken(ctx, d.registry, d.cfg.Data, d.log); err != nil {
-		return err
+		d.log.Error("there is no admin token; free some space and start again", "err", err)
 	}
 	if err := d.addresses.write(d.cfg.Data); err != nil {
-		return fmt.Errorf("addresses: %w", err)
+		d.log.Error("the command line cannot find this daemon by itself; name it with --api", "api", d.addresses.API.URL, "err", err)
 	}
-	return nil
 }
 
 // setState says why the daemon is not ready; "" says that it is.

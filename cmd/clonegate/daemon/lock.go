@@ -49,13 +49,9 @@ func LockData(dir string) (*Lock, error) {
 		pid, _ := os.ReadFile(name)
 		return nil, &InUseError{Dir: dir, Process: strings.TrimSpace(string(pid))}
 	}
-	if err = f.Truncate(0); err == nil {
-		_, err = fmt.Fprintln(f, os.Getpid())
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("data directory: write %s: %w", name, err)
-	}
+	// For the message above only, and always as long: the lock holds without
+	// it, and a full disk has room for what was there before.
+	_, _ = f.WriteAt(fmt.Appendf(nil, "%-10d\n", os.Getpid()), 0)
 	return &Lock{f}, nil
 }
 
