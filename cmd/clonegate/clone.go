@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/clonegate/clonegate/registry"
 	"github.com/clonegate/clonegate/registry/api"
@@ -110,6 +112,16 @@ func parsePairs(flag string, pairs []string) (map[string]string, error) {
 		out[k] = v
 	}
 	return out, nil
+}
+
+// wholeSeconds reads a duration flag of which the API takes whole seconds. 0 is
+// what a flag that is not given has.
+func wholeSeconds(flag string, d time.Duration) (registry.Seconds, error) {
+	const most = math.MaxUint32 * time.Second
+	if d < 0 || d > most || d%time.Second != 0 {
+		return 0, fmt.Errorf("--%s %s: want a positive time of whole seconds, at most %s", flag, d, most)
+	}
+	return registry.Seconds(d / time.Second), nil
 }
 
 // title names a clone for people: "1234 (pr-87)".

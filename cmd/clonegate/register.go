@@ -109,7 +109,10 @@ func (f *registerFlags) registration(a *app) (*registry.Registration, error) {
 		return nil, errors.New("nothing to serve: give --service NAME=ADDRESS:PORT, or --file FILE")
 	}
 	reg := &registry.Registration{Template: f.template, Owner: f.owner, Aliases: f.aliases}
-	reg.Lease.TTL = registry.Seconds(f.ttl / time.Second)
+	var err error
+	if reg.Lease.TTL, err = wholeSeconds("lease", f.ttl); err != nil {
+		return nil, err
+	}
 	services, err := parsePairs("service", f.services)
 	if err != nil {
 		return nil, err

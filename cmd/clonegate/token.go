@@ -41,8 +41,11 @@ kept nowhere else.`,
 		Example: `  clonegate token create ci --role publisher --out ci.token
   clonegate token create rack-7 --role clone --ids 1000-1999 --ttl 24h`,
 		Args: wantArgs(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			req.Name, req.Role, req.TTL = args[0], registry.Role(role), registry.Seconds(ttl/time.Second)
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			req.Name, req.Role = args[0], registry.Role(role)
+			if req.TTL, err = wholeSeconds("ttl", ttl); err != nil {
+				return usagef(cmd, "%w", err)
+			}
 			if role == "" {
 				return usagef(cmd, "a token needs a role: give --role, one of %s", join(registry.Roles))
 			}
