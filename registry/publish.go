@@ -255,9 +255,13 @@ func (v *View) newest(name string) string {
 // knownVersions says, for an error, what could have been meant instead.
 func (v *View) knownVersions(name string) string {
 	var versions, names []string
+	published := false
 	for _, t := range v.Templates() {
 		if t.Name == name {
-			versions = append(versions, t.Version)
+			published = true
+			if t.State != Revoked && t.State != Collected {
+				versions = append(versions, t.Version)
+			}
 		}
 		if !slices.Contains(names, t.Name) {
 			names = append(names, t.Name)
@@ -268,6 +272,8 @@ func (v *View) knownVersions(name string) string {
 	case len(versions) > 0:
 		slices.Reverse(versions)
 		return fmt.Sprintf("; newest versions of %s: %s", name, strings.Join(versions[:min(len(versions), most)], ", "))
+	case published:
+		return fmt.Sprintf("; no version of %s can be used any more: publish a new one", name)
 	case len(names) > 0:
 		return "; published templates: " + strings.Join(names[:min(len(names), most)], ", ")
 	}

@@ -559,6 +559,14 @@ func TestTemplatesAndChannels(t *testing.T) {
 	if _, err := r.View().ResolveTemplate("shp"); !errors.Is(err, registry.ErrNotFound) || !strings.Contains(err.Error(), "published templates: shop") {
 		t.Errorf("unknown template: %v, want ErrNotFound that says what there is", err)
 	}
+	if _, err := r.RevokeTemplate(ctx, registry.System, "shop", "1", "loses orders too"); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{"shop", "shop@stable"} {
+		if _, err := r.View().ResolveTemplate(ref); !errors.Is(err, registry.ErrNotFound) || !strings.Contains(err.Error(), "no version of shop can be used any more") {
+			t.Errorf("%s with every version revoked: %v, want ErrNotFound that says so", ref, err)
+		}
+	}
 }
 
 func TestTokens(t *testing.T) {
