@@ -131,17 +131,34 @@ func runPage(t *testing.T, page, bin string) {
 }
 
 // TestReferenceInDocs keeps docs/configuration.md equal to what the program
-// reads its defaults from.
+// reads its defaults from; -update writes it.
 func TestReferenceInDocs(t *testing.T) {
-	for _, b := range blocks(t, "../../docs/configuration.md") {
+	const page = "../../docs/configuration.md"
+	for _, b := range blocks(t, page) {
 		if b.lang == "yaml" && b.info == "reference" {
+			if *update {
+				rewrite(t, page, b.text, config.Reference)
+				return
+			}
 			if diff := cmp.Diff(config.Reference, b.text); diff != "" {
-				t.Errorf("docs/configuration.md differs from reference.yaml (-reference +docs):\n%s", diff)
+				t.Errorf("docs/configuration.md differs from reference.yaml; -update writes it (-reference +docs):\n%s", diff)
 			}
 			return
 		}
 	}
 	t.Error("docs/configuration.md has no block of yaml reference")
+}
+
+// rewrite replaces a part of a page.
+func rewrite(t *testing.T, page, old, now string) {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err == nil {
+		err = os.WriteFile(page, []byte(strings.Replace(string(text), old, now, 1)), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestLinksInDocs follows every relative link.
