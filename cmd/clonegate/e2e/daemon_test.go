@@ -36,6 +36,9 @@ type gateway struct {
 	config string
 	log    string // file with what the daemons wrote, all of them
 
+	// supervised says that the process below restarts daemons by itself.
+	supervised bool
+
 	// Of the daemon that runs now:
 	*process
 	at  *addresses
@@ -62,11 +65,11 @@ func newGateway(t *testing.T, more ...string) *gateway {
 	text := fmt.Sprintf(`zone: %s
 zone_aliases: [%s]
 data: %s
-api: {listen: "127.0.0.1:0"}
 providers: {process: {network: %s}}
 log: {format: json}
 `, zone, zoneAlias, g.data, freeNetwork(t))
 	defaults := map[string]string{
+		"api":       `{listen: "127.0.0.1:0"}`,
 		"gateway":   `{listen: "127.0.0.1:0", redirect: "127.0.0.1:0", access_log: false, drain: 5s}`,
 		"dns":       `{listen: "127.0.0.1:0"}`,
 		"endpoints": `{allow: [127.0.0.0/8, 10.0.0.0/8]}`,
@@ -139,7 +142,7 @@ func (g *gateway) look() (why string) {
 	if err := json.Unmarshal(text, &at); err != nil {
 		g.t.Fatalf("addresses.json: %v\n%s", err, text)
 	}
-	if at.PID != g.pid() {
+	if at.PID != g.pid() && !g.supervised {
 		return "addresses.json is of a daemon before"
 	}
 	if g.at != nil && g.at.PID == at.PID && g.api != nil {
@@ -253,9 +256,21 @@ func (g *gateway) url(label, path string) string {
 	return "https://" + label + "." + zone + ":" + g.port() + path
 }
 
-// browser returns an HTTP client that resolves every name to the gateway and
-// trusts its CA alone.
-func (g *gateway) browser() *http.Client {
+// visitor returns an HTTP client that resolves every name to the gateway, trusts
+// its CA alone, and speaks HTTP/2.
+func (g *gateway) visitor() *http.Client {
+	g.t.Helper()
+	transport := g.transport()
+	transport.ForceAttemptHTTP2 = true
+	return &http.Client{
+		Transport:     transport,
+		Timeout:       30 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// transport is a visitor's; it speaks HTTP/1.1.
+func (g *gateway) transport() *http.Transport {
 	g.t.Helper()
 	root, err := os.ReadFile(filepath.Join(g.data, "ca.pem"))
 	if err != nil {
@@ -270,16 +285,11 @@ func (g *gateway) browser() *http.Client {
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, listen)
 		},
-		TLSClientConfig:   &tls.Config{RootCAs: roots},
-		ForceAttemptHTTP2: true,
-		MaxIdleConns:      4,
+		TLSClientConfig: &tls.Config{RootCAs: roots},
+		MaxIdleConns:    4,
 	}
 	g.t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{
-		Transport:     transport,
-		Timeout:       30 * time.Second,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	return transport
 }
 
 // An answer is what came back for one request.

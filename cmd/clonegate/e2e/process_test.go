@@ -75,7 +75,9 @@ type running struct {
 	env     []string
 }
 
-func (r running) String() string { return fmt.Sprintf("%d (child of %d): %s", r.pid, r.parent, r.command) }
+func (r running) String() string {
+	return fmt.Sprintf("%d (child of %d): %s", r.pid, r.parent, r.command)
+}
 
 // processes returns every process of this machine whose environment may be
 // read.
@@ -118,16 +120,17 @@ func clonesOf(t *testing.T, data string) []running {
 	})
 }
 
-// hostsOf returns the processes of one clone by their host.
+// hostsOf returns the processes of one clone by their host, without children.
 func hostsOf(t *testing.T, data, id string) map[string]running {
 	t.Helper()
+	all := clonesOf(t, data)
 	hosts := map[string]running{}
-	for _, r := range clonesOf(t, data) {
-		if !slices.Contains(r.env, "CLONEGATE_ID="+id) {
+	for _, r := range all {
+		if !slices.Contains(r.env, "CLONEGATE_ID="+id) || slices.ContainsFunc(all, func(p running) bool { return p.pid == r.parent }) {
 			continue
 		}
 		for _, pair := range r.env {
-			if host, ok := strings.CutPrefix(pair, "CLONEGATE_HOST="); ok && !strings.HasPrefix(r.command, "sleep ") && !strings.HasPrefix(r.command, "curl ") {
+			if host, ok := strings.CutPrefix(pair, "CLONEGATE_HOST="); ok {
 				hosts[host] = r
 			}
 		}
