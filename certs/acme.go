@@ -195,10 +195,11 @@ func (a *ACME) find(name string) *tls.Certificate {
 func (a *ACME) Run(ctx context.Context) error {
 	zap := newZap(a.log)
 	var cfg *certmagic.Config
-	cache := certmagic.NewCache(certmagic.CacheOptions{
+	options := certmagic.CacheOptions{
 		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return cfg, nil },
 		Logger:           zap,
-	})
+	}
+	cache := certmagic.NewCache(options)
 	defer cache.Stop()
 	storage := newDisk(a.cfg.Dir)
 	cfg = certmagic.New(cache, certmagic.Config{
@@ -210,7 +211,7 @@ func (a *ACME) Run(ctx context.Context) error {
 		OCSP: certmagic.OCSPConfig{DisableStapling: true},
 	})
 	cfg.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(cfg, a.issuer())}
-	k := &keeper{ACME: a, cache: cache, cfg: cfg, kept: map[string]map[string]*job{}}
+	k := &keeper{ACME: a, cache: cache, options: options, cfg: cfg, kept: map[string]map[string]*job{}}
 	missing := k.load(ctx)
 	a.cache = cache
 	close(a.loaded)

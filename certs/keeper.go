@@ -53,9 +53,10 @@ func (w *wishes) take() map[string][]string {
 // A keeper obtains certificates. Only the goroutine of run touches its fields.
 type keeper struct {
 	*ACME
-	cache *certmagic.Cache
-	cfg   *certmagic.Config
-	jobs  sync.WaitGroup
+	cache   *certmagic.Cache
+	options certmagic.CacheOptions // of cache
+	cfg     *certmagic.Config
+	jobs    sync.WaitGroup
 
 	kept    map[string]map[string]*job // by key and name
 	waiting []wish                     // of keys beyond the bound, in the order they came
@@ -91,10 +92,7 @@ func (k *keeper) run(ctx context.Context, storage certmagic.Storage) {
 		case <-ctx.Done():
 			return
 		case <-look.C:
-			if err := k.cache.RenewManagedCertificates(ctx); err != nil {
-				k.log.Error("certificates are not looked at for renewal", "err", err)
-			}
-			look.Reset(k.untilNextLook())
+			look.Reset(k.look(ctx))
 		case <-k.wishes.changed:
 			for key, subs := range k.wishes.take() {
 				k.fulfil(ctx, wish{key, subs})
@@ -112,8 +110,19 @@ func (k *keeper) run(ctx context.Context, storage certmagic.Storage) {
 }
 
 // mostUntilLook is how often certificates are looked at for renewal, unless
-// the authority's live so short that a tenth of their life is less.
+// those of the authority live so short that a twentieth of their life is less.
 const mostUntilLook = 10 * time.Minute
+
+// look renews what is due, and returns how long after that it wants to look
+// again.
+func (k *keeper) look(ctx context.Context) time.Duration {
+	k.options.RenewCheckInterval = k.untilNextLook()
+	k.cache.SetOptions(k.options) // with less than five looks left, certmagic renews at once
+	if err := k.cache.RenewManagedCertificates(ctx); err != nil {
+		k.log.Error("certificates are not looked at for renewal", "err", err)
+	}
+	return k.options.RenewCheckInterval
+}
 
 func (k *keeper) untilNextLook() time.Duration {
 	wait := mostUntilLook
@@ -123,7 +132,7 @@ func (k *keeper) untilNextLook() time.Duration {
 			return time.Second // how long it will live is not known yet
 		}
 		for _, c := range held {
-			wait = min(wait, c.Leaf.NotAfter.Sub(c.Leaf.NotBefore)/10)
+			wait = min(wait, c.Lifetime()/20)
 		}
 	}
 	return max(wait, time.Second)
