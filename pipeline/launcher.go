@@ -192,12 +192,30 @@ func (l *Launcher) endAll(ctx context.Context) {
 			continue
 		}
 		ends.Go(func() {
-			if err := newWorker(l, c.ID, p).end(ctx, c, "the daemon stopped"); err != nil {
+			if err := l.endNow(ctx, newWorker(l, c.ID, p)); err != nil {
 				l.log.Error("end clone", "clone", c.ID, "err", err)
 			}
 		})
 	}
 	ends.Wait()
+}
+
+// endNow ends a clone, in whichever life it is by then. Its processes end even
+// if the registry takes no writes any more.
+func (l *Launcher) endNow(ctx context.Context, w *worker) error {
+	for {
+		c, known := l.view.Clone(w.id)
+		if !known {
+			return w.provider.Stop(ctx, w.id)
+		}
+		err := w.end(ctx, c, "the daemon stopped")
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, registry.ErrFenced) || ctx.Err() != nil {
+			return errors.Join(err, w.provider.Stop(ctx, w.id))
+		}
+	}
 }
 
 // Logs writes output of a clone's processes to w, in whole lines. The error is
