@@ -424,9 +424,13 @@ func TestStartupRegisters(t *testing.T) {
 	}
 	for name, pid := range pids {
 		cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		must(t, err)
-		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-		must(t, err)
+		env, envErr := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if err := errors.Join(err, envErr); err != nil {
+			if name == "web" {
+				t.Fatal(err)
+			}
+			continue // the startup command's curl has done its work
+		}
 		if bytes.Contains(cmdline, secret) || bytes.Contains(env, secret) {
 			t.Errorf("%s shows the token's secret to everybody", name)
 		}
