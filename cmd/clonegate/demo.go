@@ -89,6 +89,9 @@ func (a *app) demo(ctx context.Context, cfg *config.Config, dir string) error {
 	d, err := daemon.Open(ctx, daemon.Options{
 		Config: cfg, Version: buildVersion(), Log: daemon.NewLog(a.stderr, cfg.Log), EndClones: true,
 	})
+	if err != nil && ctx.Err() != nil {
+		return nil // Ctrl-C came before anything was open
+	}
 	if err != nil {
 		return err
 	}

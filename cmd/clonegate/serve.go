@@ -44,6 +44,10 @@ func newServe(a *app) *cobra.Command {
 				log.Warn("environment variable is no setting of this program", "name", name)
 			}
 			d, err := daemon.Open(cmd.Context(), daemon.Options{Config: cfg, Version: buildVersion(), Log: log})
+			if err != nil && cmd.Context().Err() != nil {
+				log.Info("stopped before everything was open", "err", err)
+				return nil // as asked, by a signal
+			}
 			if err != nil {
 				return err
 			}
