@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -148,4 +149,44 @@ func TestDrain(t *testing.T) {
 		t.Errorf("the request that was open: %v", err)
 	}
 	<-stopping
+}
+
+// TestKillStarting kills the daemon while clones are starting. The next one
+// brings them to their end, and nothing runs twice or for ever.
+func TestKillStarting(t *testing.T) {
+	long(t)
+	need(t, map[string]string{"curl": "curl"})
+	t.Parallel()
+	g := newGateway(t, fixedPorts(t))
+	g.start()
+	g.publishShop()
+	for range 6 {
+		ids := []string{string(g.up("shop", "--no-wait").ID), string(g.up("shop", "--no-wait").ID)}
+		time.Sleep(rand.N(400 * time.Millisecond))
+		g.kill()
+		g.start()
+		for _, id := range ids {
+			eventually(t, 60*time.Second, "clone "+id+" is ready", func() string {
+				c, err := g.api.Clone(t.Context(), registry.ID(id))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c.State == registry.Ready {
+					return ""
+				}
+				return string(c.State) + ": " + c.Reason
+			})
+			has(t, "page of clone "+id, g.curl(g.url("www-"+id, "/")), "clone "+id)
+			if hosts := hostsOf(t, g.data, id); len(hosts) != 5 {
+				t.Errorf("clone %s runs as %v", id, hosts)
+			}
+		}
+		g.must(append([]string{"down"}, ids...)...)
+		noClones(t, g.data, time.Second)
+		for _, id := range ids {
+			if left, _ := filepath.Glob(filepath.Join(g.data, "clones", id, "*")); len(left) != 1 {
+				t.Errorf("of clone %s there is left %v, want its logs only", id, left)
+			}
+		}
+	}
 }

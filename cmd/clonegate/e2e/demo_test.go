@@ -40,6 +40,9 @@ func startDemo(t *testing.T) *demo {
 	cmd.Stdout, cmd.Stderr = out, out
 	t.Cleanup(func() {
 		killClones(t, d.tmp)
+		if strings.Contains(d.printed(), "DATA RACE") || strings.Contains(d.printed(), "panic: ") {
+			t.Error("the demo failed inside")
+		}
 		if t.Failed() {
 			t.Logf("the demo printed:\n%s", d.printed())
 		}
@@ -93,12 +96,13 @@ func (d *demo) data() string {
 // answer opens both clones with curl, as the demo says.
 func (d *demo) answer() {
 	d.t.Helper()
+	urls := d.urls()
 	said := regexp.MustCompile(`(?m)^ *(curl --cacert .*)$`).FindStringSubmatch(d.printed())
 	if said == nil {
 		d.t.Fatalf("the demo names no curl command:\n%s", d.printed())
 	}
 	has(d.t, "answer to "+said[1], output(d.t, "sh", "-c", said[1]+" --silent --show-error"), "clone 1000")
-	for i, url := range d.urls() {
+	for i, url := range urls {
 		page := output(d.t, "curl", "--silent", "--show-error", "--cacert", filepath.Join(d.data(), "ca.pem"), url)
 		has(d.t, url, page, fmt.Sprintf("clone %d", 1000+i), "Harrow")
 	}
