@@ -107,7 +107,12 @@ type cachePart struct {
 	_        [32]byte // keeps neighbours off one cache line
 }
 
+// newCache returns a cache within bounds; one with fewer than 0 entries keeps
+// nothing.
 func newCache(entries, bytes int) *cache {
+	if entries < 0 {
+		bytes = 0
+	}
 	n := cacheParts
 	for n > 1 && entries/n < 64 {
 		n /= 2

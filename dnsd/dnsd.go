@@ -8,6 +8,7 @@
 package dnsd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,10 @@ type Config struct {
 	// ResolvConf is the file that names the upstream servers of resolvers
 	// which have none of their own. Empty means /etc/resolv.conf.
 	ResolvConf string
+
+	// CacheEntries bounds how many answers of upstream servers are kept. Zero
+	// means 20,000; negative keeps none.
+	CacheEntries int
 
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil: none
@@ -131,7 +136,7 @@ func New(cfg Config) (*Server, error) {
 		metrics:     m,
 		public:      newPublic(gateway),
 		names:       newNamesCache(),
-		cache:       newCache(maxCacheEntries, maxCacheBytes),
+		cache:       newCache(cmp.Or(cfg.CacheEntries, maxCacheEntries), maxCacheBytes),
 		waiting:     make(chan struct{}, maxWaiting),
 		now:         time.Now,
 		timing: timing{

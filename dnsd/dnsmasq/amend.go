@@ -12,14 +12,16 @@ import (
 // name" or that must not come from outside, types that are filtered, names
 // that exist here, and TTLs.
 func (t *table) amend(q dns.Question, m *dns.Msg) {
+	before := m.Rcode
 	switch {
 	case slices.ContainsFunc(m.Answer, func(rr dns.RR) bool { return isInPrefixes(rr, t.BogusNXDomain) }):
 		m.Rcode, m.Answer, m.Ns = dns.RcodeNameError, nil, nil
 	case t.StopRebind && !t.mayRebind(q.Name) && slices.ContainsFunc(m.Answer, t.isRebind):
 		m.Answer, m.Ns = nil, nil
 	}
+	isBogus := m.Rcode == dns.RcodeNameError && before != m.Rcode
 	m.Answer = slices.DeleteFunc(m.Answer, func(rr dns.RR) bool { return slices.Contains(t.FilterTypes, rr.Header().Rrtype) })
-	if m.Rcode == dns.RcodeNameError && t.names[q.Name] {
+	if m.Rcode == dns.RcodeNameError && !isBogus && (t.isKnown(q.Name) || t.domains.hasLiteral(q.Name)) {
 		m.Rcode = dns.RcodeSuccess
 	}
 	t.amendTTLs(q, m)

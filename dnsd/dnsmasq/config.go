@@ -93,8 +93,6 @@ type Config struct {
 	LocalService bool
 	LogQueries   bool
 	EDNSSize     int
-
-	seen map[string]Origin // options that may be given only once
 }
 
 // A DomainRule says what to do with names in a domain: answer them with

@@ -77,7 +77,7 @@ func (r *Rules) loadLocked(forget bool) {
 // configuration itself is not read again. Files that cannot be understood
 // leave their old contents in force.
 func (r *Rules) Reload() error {
-	p := &parser{Config: &Config{seen: map[string]Origin{}}, options: options()}
+	p := newParser()
 	for _, path := range r.cfg.ServersFiles {
 		if err := p.serversFile(path); err != nil {
 			p.errs = append(p.errs, err)

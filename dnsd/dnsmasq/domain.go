@@ -135,11 +135,23 @@ func (s *domainSet) find(q dns.Question, serversOnly bool) *domain {
 	return s.all
 }
 
+// hasLiteral reports whether some type of a name is answered with addresses.
+func (s *domainSet) hasLiteral(name string) bool {
+	isLiteral := func(d *domain) bool { return d != nil && d.literal(dns.TypeANY) }
+	name = strings.TrimSuffix(name, ".")
+	for i := range len(name) {
+		if (i == 0 || name[i-1] == '.') && isLiteral(s.whole[name[i:]]) || isLiteral(s.partial[name[i:]]) {
+			return true
+		}
+	}
+	return isLiteral(s.all) || isLiteral(s.noDots) && !strings.Contains(name, ".")
+}
+
 // resolve returns the domain itself, or the servers of every name if it sends
 // questions there.
 func (s *domainSet) resolve(d *domain, qtype uint16) *domain {
 	if d.usual && !d.none && !d.literal(qtype) {
-		return &domain{route: s.all.route, servers: s.all.servers}
+		return &domain{route: s.all.route, servers: s.all.servers, isAll: true}
 	}
 	return d
 }
@@ -175,9 +187,17 @@ func nullAddr(qtype uint16) netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
-// isPrivateReverse reports whether a name is that of a private address.
+// isPrivateReverse reports whether a name is that of a private address, or of
+// a network that begins with one.
 func isPrivateReverse(name string) bool {
-	a, ok := fromReverse(name)
+	whole := name
+	switch missing := 6 - dns.CountLabel(name); {
+	case strings.HasSuffix(name, ".in-addr.arpa.") && missing > 0:
+		whole = strings.Repeat("0.", missing) + name
+	case strings.HasSuffix(name, ".ip6.arpa."):
+		whole = strings.Repeat("0.", max(0, 34-dns.CountLabel(name))) + name
+	}
+	a, ok := fromReverse(whole)
 	return ok && isPrivate(a)
 }
 

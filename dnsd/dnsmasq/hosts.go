@@ -117,6 +117,9 @@ func (t *table) addHosts(c *Config, lines []hostLine) {
 func (t *table) addHost(name string, a netip.Addr, ttl *uint32) {
 	n := t.node(name)
 	n.isHost = true
+	if slices.ContainsFunc(n.rrs, func(rr dns.RR) bool { have, ok := addressOf(rr); return ok && have == a.Unmap() }) {
+		return
+	}
 	n.rrs = append(n.rrs, t.addressRecord(name, a, ttl))
 	reverse, err := dns.ReverseAddr(a.String())
 	if err != nil {

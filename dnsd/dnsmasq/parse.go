@@ -16,7 +16,7 @@ import (
 // means none. It fails with every option that cannot be understood, each an
 // *Error joined to the others.
 func Parse(file string, args []string) (*Config, error) {
-	p := &parser{Config: &Config{Port: 53, seen: map[string]Origin{}}, options: options()}
+	p := newParser()
 	for i, arg := range args {
 		p.at = Origin{Line: i + 1}
 		p.argument(arg)
@@ -31,10 +31,14 @@ func Parse(file string, args []string) (*Config, error) {
 
 // ParseText reads a configuration from memory. Name stands for its file.
 func ParseText(name, text string) (*Config, error) {
-	p := &parser{Config: &Config{Port: 53, seen: map[string]Origin{}}, options: options()}
+	p := newParser()
 	p.text(name, text, "")
 	p.finish()
 	return p.Config, errors.Join(p.errs...)
+}
+
+func newParser() *parser {
+	return &parser{Config: &Config{Port: dnsPort}, options: options(), seen: map[string]Origin{}, aliasAt: map[string]Origin{}}
 }
 
 // A parser fills in a Config.
@@ -46,6 +50,8 @@ type parser struct {
 	files   []string // being read, outermost first
 	srvs    []srv    // whose names may lack the domain
 	errs    []error
+	seen    map[string]Origin // options given so far
+	aliasAt map[string]Origin // where each alias was written
 }
 
 // maxErrors bounds how many faults are reported at once.

@@ -102,6 +102,7 @@ func (p *parser) cname(value string) error {
 		}
 		rr := &dns.CNAME{Hdr: header(alias, dns.TypeCNAME), Target: target}
 		rr.Hdr.Ttl = ttl
+		p.aliasAt[alias] = p.at
 		p.Aliases = append(p.Aliases, rr)
 	}
 	return nil
@@ -429,8 +430,29 @@ func (p *parser) synthDomain(value string) error {
 	return nil
 }
 
-// finish gives services without a domain the one of the configuration.
+// findLoops refuses aliases that lead back to themselves.
+func (p *parser) findLoops() {
+	targets := map[string]string{}
+	for _, a := range p.Aliases {
+		targets[a.Hdr.Name] = a.Target
+	}
+	for _, a := range p.Aliases {
+		at := a.Target
+		for range len(targets) {
+			if at == a.Hdr.Name {
+				p.at = p.aliasAt[at]
+				p.fail("cname", "%s leads back to itself; remove one of the aliases on the way", at)
+				return
+			}
+			at = targets[at]
+		}
+	}
+}
+
+// finish checks what several lines say together, and gives services without a
+// domain the one of the configuration.
 func (p *parser) finish() {
+	p.findLoops()
 	suffix := p.suffix(netip.Addr{})
 	if suffix == "" {
 		return

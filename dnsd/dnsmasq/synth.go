@@ -3,6 +3,7 @@ package dnsmasq
 import (
 	"math/big"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -10,25 +11,29 @@ import (
 )
 
 // synthAddr returns the address that a made-up name stands for, such as that
-// of host-192-0-2-7.example.com.
+// of host-192-0-2-7.example.com. Of two ranges the one written last counts.
 func (t *table) synthAddr(q dns.Question) []dns.RR {
-	for _, s := range t.Synths {
-		if s.First.Is4() != (q.Qtype == dns.TypeA) {
-			continue
-		}
-		label, ok := strings.CutSuffix(q.Name, "."+s.Domain+".")
-		if !ok {
-			continue
-		}
-		rest, ok := strings.CutPrefix(label, s.Prefix)
-		if !ok {
-			continue
-		}
-		if a, ok := s.address(rest); ok {
+	for _, s := range slices.Backward(t.Synths) {
+		if a, ok := s.find(q.Name); ok && a.Is4() == (q.Qtype == dns.TypeA) {
 			return []dns.RR{t.addressRecord(strings.Clone(q.Name), a, nil)}
 		}
 	}
 	return nil
+}
+
+// isSynth reports whether a name is a made-up one.
+func (t *table) isSynth(name string) bool {
+	return slices.ContainsFunc(t.Synths, func(s Synth) bool { _, ok := s.find(name); return ok })
+}
+
+// find returns the address that a made-up name stands for.
+func (s Synth) find(name string) (netip.Addr, bool) {
+	label, under := strings.CutSuffix(name, "."+s.Domain+".")
+	rest, ours := strings.CutPrefix(label, s.Prefix)
+	if !under || !ours {
+		return netip.Addr{}, false
+	}
+	return s.address(rest)
 }
 
 // synthPointer returns the made-up name of an address.
@@ -37,7 +42,7 @@ func (t *table) synthPointer(q dns.Question) []dns.RR {
 	if !ok {
 		return nil
 	}
-	for _, s := range t.Synths {
+	for _, s := range slices.Backward(t.Synths) {
 		if !s.contains(a) {
 			continue
 		}

@@ -149,6 +149,9 @@ func (t *table) answer(q dns.Question) *dnsd.Answer {
 	if a := t.local(q, n); a != nil {
 		return a
 	}
+	if n != nil && n.isHost && slices.Contains(t.FilterTypes, q.Qtype) {
+		return t.noData
+	}
 	if q.Qtype == dns.TypePTR && t.BogusPriv && isPrivateReverse(q.Name) && t.domains.find(q, true).isAll {
 		return t.noName
 	}
@@ -170,11 +173,14 @@ func (t *table) answer(q dns.Question) *dnsd.Answer {
 // missing returns the answer about data that is not there: names above others
 // exist without any.
 func (t *table) missing(name string) *dnsd.Answer {
-	if t.names[name] {
+	if t.isKnown(name) {
 		return t.noData
 	}
 	return t.noName
 }
+
+// isKnown reports whether a name exists here, be it without records.
+func (t *table) isKnown(name string) bool { return t.names[name] || t.isSynth(name) }
 
 func isAddress(qtype uint16) bool { return qtype == dns.TypeA || qtype == dns.TypeAAAA }
 
