@@ -97,6 +97,18 @@ func TestProblemsHaveAPlaceAndAHint(t *testing.T) {
 		{name: "one port twice", file: "zone: a.test\ngateway: {listen: 127.0.0.1:8080}\napi: {listen: ':8080'}\n", want: "F:3:15: api.listen: :8080 is taken by gateway.listen already"},
 		{name: "gateway off", file: "zone: a.test\ngateway: {listen: off}\n", want: "gateway.listen: cannot be off"},
 		{name: "half a certificate", file: "zone: a.test\ncertificates: {files: [{cert: a.pem}]}\n", want: "F:2:24: certificates.files[0]: want both cert and key"},
+		{
+			name: "underscores and ACME", file: "zone: test_envs.a.test\ncertificates:\n  acme:\n    directory: https://ca.test/dir\ndns: {listen: ':53'}\n",
+			want: "F:4:16: certificates.acme.directory: no authority issues for a name with an underscore, as in test_envs.a.test; give the zone an alias with a hyphen (zone_aliases: [test-envs.a.test]), or leave this key out, for the internal CA\n" +
+				"     3 |   acme:\n" +
+				">    4 |     directory: https://ca.test/dir\n" +
+				"       |                ^",
+		},
+		{name: "ACME without DNS", file: "zone: a.test\ncertificates: {acme: {directory: 'https://ca.test/dir'}}\n", want: "certificates.acme.directory: the authority asks this gateway for names in the zone, but dns.listen is off"},
+		{name: "ACME and files", file: "zone: a.test\ncertificates: {files: [{cert: a, key: b}], acme: {directory: 'https://ca.test/dir'}}\ndns: {listen: ':53'}\n", want: "certificates.acme.directory: certificates.files are given, too"},
+		{name: "ACME in plain text", file: "zone: a.test\ncertificates: {acme: {directory: 'http://ca.test/dir'}}\ndns: {listen: ':53'}\n", want: `certificates.acme.directory: "http://ca.test/dir" is not a URL such as https://`},
+		{name: "ACME without a directory", file: "zone: a.test\ncertificates: {acme: {email: ops@a.test}}\n", want: "F:2:22: certificates.acme: want directory, the URL of the authority"},
+		{name: "half an ACME account", file: "zone: a.test\ncertificates: {acme: {directory: 'https://ca.test/dir', account: {key_id: x}}}\ndns: {listen: ':53'}\n", want: "certificates.acme.account: want both key_id and key_file"},
 		{name: "resolver of nobody", file: "zone: a.test\ndns: {resolvers: [{listen: ':5300'}]}\n", want: "dns.resolvers[0]: want either clone"},
 		{name: "resolver nowhere", file: "zone: a.test\ndns: {resolvers: [{clone: '7'}]}\n", want: "dns.resolvers[0]: want listen"},
 		{name: "bad ID", file: "zone: a.test\ndns: {resolvers: [{clone: A7}]}\n", want: `character 'A' is not allowed`},
@@ -124,6 +136,13 @@ func TestProblemsHaveAPlaceAndAHint(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestACMENeedsOneZoneWithoutAnUnderscore(t *testing.T) {
+	c := mustLoad(t, "zone: test_envs.a.test\nzone_aliases: [test-envs.a.test]\ncertificates: {acme: {directory: 'https://ca.test/dir', root: root.pem}}\ndns: {listen: ':53'}\n", nil, nil)
+	if got := c.Certificates.ACME.Root; !filepath.IsAbs(got) || filepath.Base(got) != "root.pem" {
+		t.Errorf("root: got %s, want a path beside the file", got)
 	}
 }
 
