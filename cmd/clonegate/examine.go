@@ -36,7 +36,7 @@ func (d *doctor) examine(ctx context.Context, file string, set []string) []findi
 	d.data = d.app.dataDir()
 	out := []finding{d.checkConfig(file, set), d.checkData(), d.checkDaemon(ctx)}
 	out = append(out, d.checkPorts(ctx)...)
-	out = append(out, d.checkStore(ctx), d.checkDisk(), d.checkClock(), d.checkTrust())
+	out = append(out, d.checkStore(ctx), d.checkDisk(), d.checkClock(), d.checkTrust(), d.checkAuthority(ctx))
 	if d.zone() != "" {
 		out = append(out, d.checkDNS(ctx))
 	}
@@ -231,7 +231,7 @@ func (d *doctor) checkTrust() finding {
 	switch {
 	case err != nil:
 		return finding{check, statusFail, err.Error(), "restore it from a backup; a new CA has to be trusted anew everywhere"}
-	case ca == nil:
+	case ca == nil || !d.wantsTrust():
 		return finding{}
 	}
 	if _, err := ca.Verify(x509.VerifyOptions{KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
