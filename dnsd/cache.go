@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -21,9 +22,9 @@ const (
 const (
 	maxPositive   = time.Hour
 	maxNegative   = time.Minute
-	failureTTL    = 5 * time.Second // RFC 9520 §3.2
-	maxStale      = time.Hour       // how long past its end an answer may stand in for silent upstreams
-	staleReplyTTL = 30              // seconds (RFC 8767 §4)
+	failureTTL    = time.Second // RFC 9520 §3.2
+	maxStale      = time.Hour   // how long past its end an answer may stand in for silent upstreams
+	staleReplyTTL = 30          // seconds (RFC 8767 §4)
 )
 
 // cacheKey is all that an answer depends on. The group is part of it, so that
@@ -40,7 +41,7 @@ func (k cacheKey) String() string {
 	return fmt.Sprintf("%d %q %q %d %t %t", k.view, k.group, k.name, k.qtype, k.do, k.cd)
 }
 
-// An entry is what upstreams said. It is never changed.
+// An entry is what upstreams said. It is never changed, but for its count.
 type entry struct {
 	key      cacheKey
 	ready    *result // the answer; nil: there was none
@@ -49,6 +50,19 @@ type entry struct {
 	stored   time.Time
 	expires  time.Time
 	retry    time.Time // when expired: until then upstreams need not be asked again
+
+	hits atomic.Uint32 // how often it was given away, until it is renewed
+}
+
+// copy returns an entry like e that may be changed.
+func (e *entry) copy() *entry {
+	return &entry{key: e.key, ready: e.ready, failure: e.failure, positive: e.positive, stored: e.stored, expires: e.expires, retry: e.retry}
+}
+
+// due reports whether a fresh entry should be renewed before it ends: at a
+// tenth of its life, if anybody has asked for it twice.
+func (e *entry) due(now time.Time) bool {
+	return e.hits.Load() >= 2 && e.expires.Sub(now) < e.expires.Sub(e.stored)/10
 }
 
 func (e *entry) size() int {

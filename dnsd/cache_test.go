@@ -3,6 +3,7 @@ package dnsd_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,7 +40,7 @@ func TestCacheTTL(t *testing.T) {
 		{"NODATA without SOA", says(0, nil, nil), 0, 0},
 		{"NODATA behind an alias without SOA", says(0, []string{" 20 IN CNAME a.example."}, nil), 20, 0},
 		{"SOA of somebody else", says(dns.RcodeNameError, nil, []string{"other. 600 IN SOA ns.other. h.other. 1 2 3 4 30"}), 0, 0},
-		{"failure", says(dns.RcodeServerFailure, nil, nil), 0, 5 * time.Second},
+		{"failure", says(dns.RcodeServerFailure, nil, nil), 0, time.Second},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var c clock
@@ -57,7 +58,7 @@ func TestCacheTTL(t *testing.T) {
 				t.Errorf("TTL at first = %d, want %d", got, row.ttl)
 			}
 			asked := up.count()
-			if row.kept > time.Second {
+			if row.kept >= time.Second {
 				c.advance(row.kept - time.Second)
 				if got, want := see(), row.ttl-min(row.ttl, uint32(row.kept/time.Second)-1); got != want {
 					t.Errorf("TTL one second before the end = %d, want %d", got, want)
@@ -166,7 +167,7 @@ func TestStale(t *testing.T) {
 	up := newUpstream(t, func(q asked, send func([]byte)) {
 		switch mode.Load() {
 		case 0:
-			if q.msg.Question[0].Name == "missing.example." {
+			if strings.EqualFold(q.msg.Question[0].Name, "missing.example.") {
 				send(pack(replyTo(q, dns.RcodeNameError, nil, []string{soa})))
 			} else {
 				send(pack(replyTo(q, 0, []string{" 60 IN A 198.51.100.1"}, nil)))

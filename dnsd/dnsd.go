@@ -15,14 +15,15 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/clonegate/clonegate/registry"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/singleflight"
 )
 
 // A Directory knows the clones and their names. *registry.View is one.
@@ -78,15 +79,19 @@ type Server struct {
 	timing      timing
 	now         func() time.Time
 
-	public  public
-	names   *namesCache // what clones contribute, compiled
-	cache   *cache
-	flights singleflight.Group // identical questions to upstreams, joined
-	busy    busy               // questions waiting, by group of upstreams
-	health  health
-	waiting chan struct{}  // one token per question that waits for upstreams
-	tasks   sync.WaitGroup // goroutines of those questions
-	own     []netip.AddrPort
+	public   public
+	names    *namesCache // what clones contribute, compiled
+	cache    *cache
+	flights  flights
+	renewals chan renewal
+	busy     busy // questions waiting, by group of upstreams
+	health   health
+	caseLost serverSet // servers that do not repeat the case of a name
+	couriers []*courier
+	turn     atomic.Uint32  // of the couriers
+	waiting  chan struct{}  // one token per question that waits for upstreams
+	tasks    sync.WaitGroup // goroutines of those questions
+	own      []netip.AddrPort
 }
 
 // maxWaiting bounds how many questions of all clients wait for upstreams at
@@ -138,6 +143,7 @@ func New(cfg Config) (*Server, error) {
 		names:       newNamesCache(),
 		cache:       newCache(cmp.Or(cfg.CacheEntries, maxCacheEntries), maxCacheBytes),
 		waiting:     make(chan struct{}, maxWaiting),
+		renewals:    make(chan renewal, maxRenewals),
 		now:         time.Now,
 		timing: timing{
 			try: 2 * time.Second, hedge: 200 * time.Millisecond, total: 5 * time.Second,
@@ -189,9 +195,16 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 			s.prepareZone(z)
 		}
 	}
+	if err := s.hireCouriers(); err != nil {
+		return fmt.Errorf("dns server: %w", err)
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() { closeAll(listeners) })
 	defer stop()
+	for _, c := range s.couriers {
+		g.Go(func() error { c.run(ctx); return nil })
+	}
+	g.Go(func() error { s.serveRenewals(ctx); return nil })
 	for _, f := range fronts {
 		f.serve(ctx, g)
 	}
@@ -211,6 +224,18 @@ func closeAll(closers []Listener) {
 	}
 }
 
+// hireCouriers makes a courier for each core.
+func (s *Server) hireCouriers() error {
+	for range runtime.GOMAXPROCS(0) {
+		c, err := newCourier(s)
+		if err != nil {
+			return err
+		}
+		s.couriers = append(s.couriers, c)
+	}
+	return nil
+}
+
 // defaultNameServers returns the concrete addresses at which the zone is
 // served, or the gateway's if there are none.
 func (s *Server) defaultNameServers(fronts []*front) []netip.Addr {
@@ -225,19 +250,4 @@ func (s *Server) defaultNameServers(fronts []*front) []netip.Addr {
 		return s.gateway
 	}
 	return out
-}
-
-// wait takes a place for a question that has to wait for upstreams and runs fn
-// in a goroutine. It reports false, at once, if all places are taken.
-func (s *Server) wait(fn func()) bool {
-	select {
-	case s.waiting <- struct{}{}:
-	default:
-		return false
-	}
-	s.tasks.Go(func() {
-		defer func() { <-s.waiting }()
-		fn()
-	})
-	return true
 }

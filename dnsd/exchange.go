@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -18,24 +19,39 @@ import (
 // maxUpstreamUDP is more than upstreams are asked to send in one datagram.
 const maxUpstreamUDP = 4096
 
+// maxIgnored is how many messages that are no reply to a question are taken
+// for accidents. With the next one, somebody guesses, and the question is asked
+// again over TCP, where guessing does not help.
+const maxIgnored = 2
+
 // try asks one server once: by UDP, and by TCP if the answer did not fit. A
 // server that does not know EDNS is asked again without. Only data or its
-// absence is an answer; every other rcode is an error.
-func (s *Server) try(ctx context.Context, server netip.AddrPort, q question) (m *dns.Msg, err error) {
+// absence is an answer; every other rcode is an error. carried is the question
+// to that server that is on its way already, nil if there is none.
+func (s *Server) try(ctx context.Context, server netip.AddrPort, q question, carried *attempt) (m *dns.Msg, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			m, err = nil, s.panicked(p)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, s.timing.try)
-	defer cancel()
 	start := s.now()
-	m, err = s.exchangeUDP(ctx, server, upstreamQuery(q, true))
+	patience := s.timing.try
+	if carried != nil {
+		start = carried.start
+		patience -= time.Since(start)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if carried != nil {
+		m, err = carried.wait(ctx)
+	} else {
+		m, err = s.exchangeUDP(ctx, server, s.upstreamQuery(q, server, true))
+	}
 	if err == nil && m.IsEdns0() == nil && (m.Rcode == dns.RcodeFormatError || m.Rcode == dns.RcodeNotImplemented) {
-		m, err = s.exchangeUDP(ctx, server, upstreamQuery(q, false))
+		m, err = s.exchangeUDP(ctx, server, s.upstreamQuery(q, server, false))
 	}
 	if err == nil && m.Truncated {
-		m, err = s.exchangeTCP(ctx, server, upstreamQuery(q, true))
+		m, err = s.exchangeTCP(ctx, server, s.upstreamQuery(q, server, true))
 	}
 	s.metrics.upstreamSeconds.Observe(s.now().Sub(start).Seconds())
 	if !errors.Is(err, context.Canceled) { // another server was faster, which says nothing about this one
@@ -51,21 +67,38 @@ func (s *Server) try(ctx context.Context, server netip.AddrPort, q question) (m 
 	return s.clean(m, q)
 }
 
-// upstreamQuery packs q with a random ID. The name goes in lower case, and the
-// reply must repeat it octet by octet.
-func upstreamQuery(q question, edns bool) []byte {
-	m := &dns.Msg{
-		MsgHdr:   dns.MsgHdr{RecursionDesired: true, CheckingDisabled: q.cd},
-		Question: []dns.Question{{Name: q.name, Qtype: q.qtype, Qclass: dns.ClassINET}},
-	}
-	if edns {
-		m.SetEdns0(maxSize, q.do)
-	}
-	wire, err := m.Pack()
+// upstreamQuery packs q with a random ID, and each letter of its name at
+// random in upper or lower case: the reply must repeat both (0x20). A server
+// known not to repeat the case gets lower case.
+func (s *Server) upstreamQuery(q question, server netip.AddrPort, edns bool) []byte {
+	size := headerLen + len(q.name) + 1 + 4 + fixedOPT
+	wire := make([]byte, size)
+	off, err := dns.PackDomainName(q.name, wire, headerLen, nil, false)
 	if err != nil {
 		panic(err) // the name came out of a message
 	}
-	rand.Read(wire[:2])
+	var random [2 + 32]byte
+	rand.Read(random[:])
+	copy(wire, random[:2])
+	if !s.caseLost.has(server) {
+		for i, c := range wire[headerLen:off] {
+			if 'a' <= c && c <= 'z' && random[2+i/8]>>(i%8)&1 == 1 {
+				wire[headerLen+i] = c - 'a' + 'A'
+			}
+		}
+	}
+	flags := uint16(flagRD)
+	if q.cd {
+		flags |= flagCD
+	}
+	binary.BigEndian.PutUint16(wire[2:], flags)
+	wire[5] = 1
+	wire = binary.BigEndian.AppendUint16(wire[:off], q.qtype)
+	wire = binary.BigEndian.AppendUint16(wire, dns.ClassINET)
+	if edns {
+		wire[11] = 1
+		wire = appendOPT(wire, &query{question: q}, 0, nil)
+	}
 	return wire
 }
 
@@ -93,22 +126,88 @@ func (s *Server) exchangeUDP(ctx context.Context, server netip.AddrPort, query [
 		return nil, ctxError(ctx, err)
 	}
 	buf := make([]byte, maxUpstreamUDP)
+	ignored := 0
 	for {
 		n, err := conn.Read(buf)
 		if err != nil {
 			return nil, ctxError(ctx, err)
 		}
-		if matches(buf[:n], query) {
-			if buf[2]&2 != 0 || n == len(buf) { // TC; what was cut need not be well formed
-				return &dns.Msg{MsgHdr: dns.MsgHdr{Truncated: true}}, nil
-			}
-			m := new(dns.Msg)
-			if m.Unpack(buf[:n]) == nil {
-				return m, nil
-			}
+		if m, ok := readReply(buf[:n], len(buf), query); ok {
+			return m, nil
 		}
+		s.noteCase(server, buf[:n], query)
 		s.metrics.upstreamIgnored.Inc()
+		if ignored++; ignored == maxIgnored {
+			return &dns.Msg{MsgHdr: dns.MsgHdr{Truncated: true}}, nil
+		}
 	}
+}
+
+// readReply returns the reply to a query, false if p is something else. One
+// that was cut, or fills all the room there was, is only told to be truncated:
+// it need not be well formed. p is changed.
+func readReply(p []byte, room int, query []byte) (*dns.Msg, bool) {
+	if !matches(p, query) {
+		return nil, false
+	}
+	if p[2]&2 != 0 || len(p) == room {
+		return &dns.Msg{MsgHdr: dns.MsgHdr{Truncated: true}}, true
+	}
+	lowerName(p[headerLen:]) // names that point there shall not have our random case
+	m := new(dns.Msg)
+	if m.Unpack(p) != nil {
+		return nil, false
+	}
+	return m, true
+}
+
+// lowerName puts an uncompressed name into lower case. The lengths of labels
+// are no letters.
+func lowerName(name []byte) {
+	for i, c := range name {
+		if c == 0 {
+			return
+		}
+		if 'A' <= c && c <= 'Z' {
+			name[i] = c - 'A' + 'a'
+		}
+	}
+}
+
+// noteCase remembers a server whose reply is right but for the case of its
+// name. The question is asked again over TCP; the next ones are in lower case.
+func (s *Server) noteCase(server netip.AddrPort, reply, query []byte) {
+	end, _ := skipName(query, headerLen)
+	if len(reply) < end || bytes.Equal(reply[headerLen:end], query[headerLen:end]) {
+		return
+	}
+	reply, query = bytes.Clone(reply), bytes.Clone(query)
+	lowerName(reply[headerLen:])
+	lowerName(query[headerLen:])
+	if matches(reply, query) {
+		s.caseLost.add(server)
+	}
+}
+
+// A serverSet is a bounded set of servers.
+type serverSet struct {
+	mu sync.RWMutex
+	m  map[netip.AddrPort]bool // guarded by mu
+}
+
+func (c *serverSet) has(server netip.AddrPort) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.m[server]
+}
+
+func (c *serverSet) add(server netip.AddrPort) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil || len(c.m) >= maxFailedServers {
+		c.m = map[netip.AddrPort]bool{}
+	}
+	c.m[server] = true
 }
 
 // exchangeTCP asks one question over a connection of its own.
@@ -125,15 +224,16 @@ func (s *Server) exchangeTCP(ctx context.Context, server netip.AddrPort, query [
 		return nil, ctxError(ctx, err)
 	}
 	var buf bytes.Buffer
-	if err := readMessage(conn, &buf); err != nil {
-		return nil, ctxError(ctx, err)
-	}
-	m := new(dns.Msg)
-	if !matches(buf.Bytes(), query) || m.Unpack(buf.Bytes()) != nil || m.Truncated {
+	for {
+		if err := readMessage(conn, &buf); err != nil {
+			return nil, ctxError(ctx, err)
+		}
+		if m, ok := readReply(buf.Bytes(), dns.MaxMsgSize+1, query); ok && !m.Truncated {
+			return m, nil
+		}
+		s.noteCase(server, buf.Bytes(), query)
 		s.metrics.upstreamIgnored.Inc()
-		return nil, errors.New("sent something else than the answer over TCP")
 	}
-	return m, nil
 }
 
 // readMessage reads one message with its length before it. Memory grows as

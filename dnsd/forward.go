@@ -42,7 +42,43 @@ func (v *view) cached(q question, g group, now time.Time) *result {
 		return nil
 	}
 	v.metrics.cacheHits.Inc()
+	if e.ready != nil && e.hits.Add(1) >= 2 && e.due(now) {
+		v.renew(e, q, g)
+	}
 	return e.result(q, now)
+}
+
+// A renewal is an entry that is asked for again before it ends, so that nobody
+// has to wait for it.
+type renewal struct {
+	view  *view
+	q     question
+	group group
+}
+
+// maxRenewals bounds how many of them wait for their turn.
+const maxRenewals = 256
+
+// renew has an entry renewed, unless there is more urgent work.
+func (v *view) renew(e *entry, q question, g group) {
+	e.hits.Store(0)
+	q.name = e.key.name
+	select {
+	case v.renewals <- renewal{v, q, g}:
+	default:
+	}
+}
+
+// serveRenewals asks for what is to be renewed until ctx ends.
+func (s *Server) serveRenewals(ctx context.Context) {
+	for {
+		select {
+		case r := <-s.renewals:
+			r.view.fly(ctx, r.q, r.group, true, func(*entry) {})
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // from returns an entry as the answer to q, and says where it came from.
@@ -67,70 +103,6 @@ func (s *Server) leadsHome(answer []dns.RR, qtype uint16) string {
 		}
 	}
 	return ""
-}
-
-// ask asks upstreams, waiting for them. Identical questions are asked once.
-// If they stay silent for too long and there is an answer that has expired,
-// that is given, and the question goes on by itself.
-func (v *view) ask(ctx context.Context, q question, g group) *result {
-	if !v.busy.enter(g.key, maxWaitingPerGroup) {
-		v.metrics.dropped("group_busy")
-		return failed(dns.ExtendedErrorCodeOther, "too many questions wait for upstream "+g.key)
-	}
-	defer v.busy.leave(g.key)
-	v.metrics.cacheMisses.Inc()
-	k := v.key(q, g)
-	flight := v.flights.DoChan(k.String(), func() (any, error) {
-		return v.fetch(ctx, k, q, g), nil
-	})
-	var patience <-chan time.Time
-	old := v.cache.get(k)
-	if old != nil && old.stale(v.now()) {
-		timer := time.NewTimer(v.timing.stale)
-		defer timer.Stop()
-		patience = timer.C
-	}
-	select {
-	case done := <-flight:
-		return v.from(done.Val.(*entry), q, "upstream")
-	case <-patience:
-		v.tasks.Go(func() { <-flight })
-		return v.from(old, q, "stale")
-	}
-}
-
-// fetch asks upstreams and keeps what they say.
-func (v *view) fetch(ctx context.Context, k cacheKey, q question, g group) (e *entry) {
-	defer func() {
-		if p := recover(); p != nil {
-			e = &entry{key: k, failure: v.panicked(p).Error()}
-		}
-	}()
-	old := v.cache.get(k)
-	if old != nil && old.fresh(v.now()) {
-		return old // another flight has just landed
-	}
-	m, err := v.exchange(ctx, q, g)
-	now := v.now()
-	if err != nil {
-		v.log.Debug("upstreams gave no answer", "name", q.name, "type", dns.Type(q.qtype), "upstreams", g.key, "err", err)
-		e = &entry{key: k, failure: err.Error(), stored: now, expires: now.Add(failureTTL)}
-		if old != nil && old.stale(now) {
-			again := *old
-			again.retry = now.Add(failureTTL)
-			e = &again
-		}
-		if ctx.Err() == nil {
-			v.cache.put(e)
-		}
-		return e
-	}
-	v.amend(q, m)
-	e = v.newEntry(k, m, now)
-	if e.fresh(now) {
-		v.cache.put(e)
-	}
-	return e
 }
 
 // newEntry makes an entry of a clean answer: it ends with its first TTL. A
@@ -174,19 +146,34 @@ func (s *Server) newEntry(k cacheKey, m *dns.Msg, now time.Time) *entry {
 
 var errNoUpstream = errors.New("no upstream server is known; name one for this listener or in the resolv.conf")
 
+// order returns the servers of a group in the order in which to ask them, but
+// for this server itself.
+func (s *Server) order(g group) []netip.AddrPort {
+	servers := slices.DeleteFunc(slices.Clone(g.servers), s.isOwn)
+	if len(servers) > 1 {
+		s.health.sort(servers, s.now())
+	}
+	return servers
+}
+
 // exchange asks the servers of a group until one answers: the next one is
 // asked as soon as one has failed, and also if those before it stay silent for
 // a moment. Silence may be a lost packet, so silent servers are asked again.
-func (s *Server) exchange(ctx context.Context, q question, g group) (*dns.Msg, error) {
+// first is an attempt that has failed, or been silent for that moment; nil if
+// nothing was asked yet.
+func (s *Server) exchange(ctx context.Context, q question, g group, first *attempt) (*dns.Msg, error) {
 	if len(g.servers) == 0 {
 		return nil, errNoUpstream
 	}
-	servers := slices.DeleteFunc(slices.Clone(g.servers), s.isOwn)
+	servers := s.order(g)
 	if len(servers) == 0 {
 		return nil, fmt.Errorf("upstream %s is this server itself", g.key)
 	}
-	s.health.sort(servers, s.now())
-	ctx, cancel := context.WithTimeout(ctx, s.timing.total)
+	patience := s.timing.total
+	if first != nil {
+		patience -= time.Since(first.start)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	var tries sync.WaitGroup
 	defer tries.Wait()
 	defer cancel()
@@ -199,15 +186,25 @@ func (s *Server) exchange(ctx context.Context, q question, g group) (*dns.Msg, e
 	replies := make(chan reply, maxTries)
 	started, running := 0, 0
 	next := func() {
-		server := servers[started%len(servers)]
+		server, carried := servers[started%len(servers)], first
+		if first != nil {
+			server, first = first.server, nil
+		}
 		started++
 		running++
 		tries.Go(func() {
-			m, err := s.try(ctx, server, q)
+			m, err := s.try(ctx, server, q, carried)
 			replies <- reply{m, err}
 		})
 	}
+	silent := first != nil && !first.over()
+	if first != nil { // it goes first, as it did
+		servers = append([]netip.AddrPort{first.server}, slices.DeleteFunc(servers, func(a netip.AddrPort) bool { return a == first.server })...)
+	}
 	next()
+	if silent && len(servers) > 1 {
+		next()
+	}
 	hedge := time.NewTicker(s.timing.hedge)
 	defer hedge.Stop()
 	var last error
@@ -298,4 +295,11 @@ func (h *health) rank(server netip.AddrPort, now time.Time) int {
 		return 1
 	}
 	return 0
+}
+
+// isDown reports whether a server failed a moment ago.
+func (h *health) isDown(server netip.AddrPort, now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.rank(server, now) > 0
 }

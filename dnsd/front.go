@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"strings"
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,9 +55,19 @@ type worker struct {
 	query    query
 	out      []byte
 	answered [24]prometheus.Counter // by rcode; nil until one is needed
+
+	later asker // notes what upstreams have to be asked
+	miss  miss  // what that was
 }
 
-func (f *front) newWorker() *worker { return &worker{front: f, out: make([]byte, 0, maxSize)} }
+func (f *front) newWorker() *worker {
+	w := &worker{front: f, out: make([]byte, 0, maxSize)}
+	w.later = func(q question, g group) *result {
+		w.miss = miss{q, g}
+		return waits
+	}
+	return w
+}
 
 // A job is one query on its way to its reply.
 type job struct {
@@ -64,6 +75,7 @@ type job struct {
 	query  *query
 	client netip.AddrPort
 	tcp    bool
+	miss   miss // what it waits for
 }
 
 // take answers a packet at once if that needs no waiting; the reply is good
@@ -83,9 +95,11 @@ func (w *worker) take(packet []byte, client netip.AddrPort, tcp bool) (reply []b
 	}
 	w.query.start = w.now()
 	w.query.now = w.query.start
-	r := w.answer(&w.query, client.Addr(), later)
+	r := w.answer(&w.query, client.Addr(), w.later)
 	if r.wait {
-		return nil, &job{front: w.front, query: w.query.kept(), client: client, tcp: tcp}
+		j := &job{front: w.front, query: w.query.kept(), client: client, tcp: tcp, miss: w.miss}
+		j.miss.q.name = strings.Clone(w.miss.q.name)
+		return nil, j
 	}
 	reply = w.reply(w.out[:0], &w.query, client, tcp, r)
 	w.count(r.rcode)
@@ -125,6 +139,11 @@ func (j *job) finish(ctx context.Context) (reply []byte) {
 		j.query.now = j.now()
 		return r
 	})
+	return j.pack(r)
+}
+
+// pack returns a result as the reply.
+func (j *job) pack(r *result) []byte {
 	j.count(r.rcode)
 	return j.reply(nil, j.query, j.client, j.tcp, r)
 }
@@ -132,14 +151,12 @@ func (j *job) finish(ctx context.Context) (reply []byte) {
 // refuse returns the reply to a question for which there is no room.
 func (j *job) refuse() []byte {
 	j.metrics.dropped("busy")
-	r := failed(dns.ExtendedErrorCodeOther, "too many questions are waiting")
-	j.count(r.rcode)
-	return j.reply(nil, j.query, j.client, j.tcp, r)
+	return j.pack(failed(dns.ExtendedErrorCodeOther, "too many questions are waiting"))
 }
 
 // reply appends to b the octets that answer the client, and logs them. It returns nil if they cannot be made.
 func (f *front) reply(b []byte, q *query, client netip.AddrPort, tcp bool, r *result) []byte {
-	wire, err := f.pack(b, q, r, f.view != nil, tcp)
+	wire, err := f.Server.pack(b, q, r, f.view != nil, tcp)
 	if err != nil {
 		f.log.Error("dns reply cannot be packed", "name", q.asked(), "type", dns.Type(q.qtype), "err", err)
 		return nil

@@ -119,7 +119,8 @@ func checkReply(t *testing.T, q *query, packet, reply []byte) {
 // FuzzUpstream: whatever an upstream says, what is kept of it can be read
 // back, names nothing of ours, and answers what was asked.
 func FuzzUpstream(f *testing.F) {
-	query := upstreamQuery(question{name: "www.example.", qtype: dns.TypeA}, true)
+	s := fuzzFronts(f)[0].Server
+	query := s.upstreamQuery(question{name: "www.example.", qtype: dns.TypeA}, netip.AddrPort{}, true)
 	m := new(dns.Msg)
 	m.SetQuestion("www.example.", dns.TypeA)
 	m.Response = true
@@ -132,7 +133,6 @@ func FuzzUpstream(f *testing.F) {
 		p, _ := m.Pack()
 		f.Add(p[headerLen:])
 	}
-	s := fuzzFronts(f)[0].Server
 	end, _ := skipName(query, headerLen)
 	f.Fuzz(func(t *testing.T, tail []byte) {
 		reply := append([]byte{query[0], query[1]}, 0x81, 0x80, 0, 1, 0, 9, 0, 9, 0, 9)

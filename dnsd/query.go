@@ -64,6 +64,8 @@ type query struct {
 	start  time.Time // when it came
 	now    time.Time // when it is answered
 
+	brought *entry // what upstreams have just said; nil: they were not asked
+
 	text [4 * 256]byte // holds the name
 }
 

@@ -106,6 +106,9 @@ func (v *view) answer(q *query, ask asker) *result {
 			return v.foreignAny
 		}
 		g := v.groupFor(q2, n)
+		if q.brought != nil && q.brought.key == v.key(q2, g) {
+			return v.from(q.brought, q2, "upstream")
+		}
 		if r := v.cached(q2, g, q.now); r != nil {
 			return r
 		}
@@ -119,8 +122,8 @@ func (v *view) answer(q *query, ask asker) *result {
 // An asker asks upstreams.
 type asker func(question, group) *result
 
-// later is the asker of those who cannot wait.
-func later(question, group) *result { return &result{wait: true} }
+// waits is what the asker of those who cannot wait returns.
+var waits = &result{wait: true}
 
 // ownNames returns the names of the view's clone, nil if there is none.
 func (v *view) ownNames() *names {

@@ -99,19 +99,14 @@ func (f *front) serveConn(ctx context.Context, conn net.Conn, client netip.AddrP
 		}
 		places <- struct{}{}
 		jobs.Add(1)
-		placed := f.wait(func() {
-			defer func() { <-places; jobs.Done() }()
-			if reply := waiting.finish(ctx); reply != nil {
-				w.write(reply)
-			}
+		f.later(ctx, waiting, func(reply []byte) {
+			go func() { // a slow reader must not hold up those who bring answers
+				defer func() { <-places; jobs.Done() }()
+				if reply != nil {
+					w.write(reply)
+				}
+			}()
 		})
-		if !placed {
-			<-places
-			jobs.Done()
-			if w.write(waiting.refuse()) != nil {
-				return
-			}
-		}
 	}
 }
 

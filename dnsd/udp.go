@@ -1,7 +1,6 @@
 package dnsd
 
 import (
-	"context"
 	"errors"
 	"net"
 	"time"
@@ -39,17 +38,4 @@ func udpConns(conn net.PacketConn) []*net.UDPConn {
 		return append([]*net.UDPConn{c.UDPConn}, c.more...)
 	}
 	return nil
-}
-
-// later finishes a job in a goroutine of its own, or refuses it if there are
-// too many. send is called with the reply.
-func (f *front) later(ctx context.Context, waiting *job, send func([]byte)) {
-	placed := f.wait(func() {
-		if reply := waiting.finish(ctx); reply != nil {
-			send(reply)
-		}
-	})
-	if !placed {
-		send(waiting.refuse())
-	}
 }

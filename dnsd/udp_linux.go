@@ -66,6 +66,9 @@ type peer struct {
 }
 
 func (f *front) send(conn *net.UDPConn, reply []byte, to peer) {
+	if reply == nil {
+		return
+	}
 	if _, _, err := conn.WriteMsgUDPAddrPort(reply, to.control, to.addr); err != nil {
 		f.metrics.dropped("send")
 	}

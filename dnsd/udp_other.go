@@ -43,7 +43,7 @@ func (f *front) serveUDP(ctx context.Context, conn *net.UDPConn) error {
 }
 
 func (f *front) send(socket *udpSocket, reply []byte, to peer) {
-	if socket.write(reply, to) != nil {
+	if reply != nil && socket.write(reply, to) != nil {
 		f.metrics.dropped("send")
 	}
 }
