@@ -139,6 +139,24 @@ func TestProblemsHaveAPlaceAndAHint(t *testing.T) {
 	}
 }
 
+// TestCertificateDocs loads the configurations in docs/certificates.md.
+func TestCertificateDocs(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/certificates.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(page), "```yaml\n")[1:]
+	for _, block := range blocks {
+		text, _, _ := strings.Cut(block, "```")
+		if c := mustLoad(t, text, nil, nil); c.Certificates.ACME.Directory == "" {
+			t.Errorf("no authority in\n%s", text)
+		}
+	}
+	if len(blocks) != 2 {
+		t.Errorf("got %d blocks, want 2", len(blocks))
+	}
+}
+
 func TestACMENeedsOneZoneWithoutAnUnderscore(t *testing.T) {
 	c := mustLoad(t, "zone: test_envs.a.test\nzone_aliases: [test-envs.a.test]\ncertificates: {acme: {directory: 'https://ca.test/dir', root: root.pem}}\ndns: {listen: ':53'}\n", nil, nil)
 	if got := c.Certificates.ACME.Root; !filepath.IsAbs(got) || filepath.Base(got) != "root.pem" {

@@ -15,7 +15,7 @@ import (
 func TestMetricsAreDocumented(t *testing.T) {
 	cfg, _, err := config.Load(config.Sources{Set: []string{
 		"zone=a.localhost", "data=" + t.TempDir(), "gateway.listen=127.0.0.1:0", "gateway.redirect=off",
-		"api.listen=127.0.0.1:0", "dns.listen=127.0.0.1:0",
+		"api.listen=127.0.0.1:0", "dns.listen=127.0.0.1:0", "certificates.acme.directory=https://127.0.0.1:1/dir",
 	}})
 	if err != nil {
 		t.Fatal(err)
