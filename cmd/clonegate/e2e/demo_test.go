@@ -171,6 +171,12 @@ func TestDemoInterrupted(t *testing.T) {
 	t.Parallel()
 	for i := range 8 {
 		d := startDemo(t)
+		eventually(t, 10*time.Second, "the demo begins", func() string { // a signal before that ends any program
+			if begun, _ := filepath.Glob(filepath.Join(d.tmp, "*")); len(begun) == 0 {
+				return "its directory is not there"
+			}
+			return ""
+		})
 		time.Sleep(rand.N(time.Duration(i+1) * 100 * time.Millisecond))
 		d.interrupt()
 	}
