@@ -69,7 +69,10 @@ func (a *app) publish(ctx context.Context, c *client.Client, dir, version string
 	if err != nil {
 		return nil, err
 	}
-	if !isNew {
+	switch {
+	case t.State == registry.Revoked:
+		return nil, fmt.Errorf("%s was published with the same content, and revoked: %s; publish it under a new version", t.Ref(), t.Reason)
+	case !isNew:
 		a.say("%s is published already, with the same content", t.Ref())
 	}
 	return t, nil

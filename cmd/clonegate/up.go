@@ -68,6 +68,9 @@ func newUp(a *app) *cobra.Command {
 // startClone asks for a clone and waits, if asked to, until it is ready.
 func (a *app) startClone(ctx context.Context, c *client.Client, req registry.CreateRequest, wait bool) (*api.Clone, error) {
 	clone, err := c.Create(ctx, req)
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("a clone may have been started, see  clonegate list: %w", context.Cause(ctx))
+	}
 	if err != nil {
 		return nil, err
 	}
