@@ -31,14 +31,6 @@ func NewMirror(next Rules, log *slog.Logger) *Mirror {
 	return &Mirror{next: next, log: log}
 }
 
-// Behind returns a mirror of the same clone ahead of other rules. It does not
-// follow what m is given afterwards.
-func (m *Mirror) Behind(next Rules) *Mirror {
-	other := NewMirror(next, m.log)
-	other.view.Store(m.view.Load())
-	return other
-}
-
 // Set replaces the record. Zones are those that the clone's names stand under.
 func (m *Mirror) Set(c *registry.Clone, zones *registry.Zones) {
 	s := &Server{dir: single{c, zones}, log: m.log, names: newNamesCache(), public: newPublic(nil)}

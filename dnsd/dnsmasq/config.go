@@ -10,8 +10,8 @@ import (
 
 // An Origin is where an option was written.
 type Origin struct {
-	File string // "" for the command line
-	Line int    // 1 for the first line, or argument of the command line
+	File string `json:"file,omitempty"` // "" for the command line
+	Line int    `json:"line"`           // 1 for the first line, or argument of the command line
 }
 
 func (o Origin) String() string {
@@ -32,10 +32,10 @@ func (e *Error) Error() string { return fmt.Sprintf("%v: %s: %s", e.Origin, e.Op
 
 // A Note is what becomes of one option.
 type Note struct {
-	Origin  Origin
-	Option  string // as written, with its value
-	Applied bool
-	Why     string // if not applied, or applied in another way
+	Origin  Origin `json:"at"`
+	Option  string `json:"option"` // as written, with its value
+	Applied bool   `json:"applied"`
+	Why     string `json:"why,omitempty"` // if not applied, or applied in another way
 }
 
 // A Config is a dnsmasq configuration, each option in the order in which it

@@ -43,7 +43,7 @@ const (
 func ignoredByPrefix(name string) string {
 	for prefix, why := range map[string]string{
 		"dhcp": notDHCP, "bootp": notDHCP, "ra-": notDHCP, "read-ethers": notDHCP, "leasefile": notDHCP, "log-dhcp": notDHCP,
-		"quiet-dhcp": notDHCP, "quiet-ra": notDHCP, "no-ping": notDHCP, "script-": notDHCP, "leasequery": notDHCP,
+		"quiet-dhcp": notDHCP, "quiet-ra": notDHCP, "no-ping": notDHCP, "script-": notDHCP, "leasequery": notDHCP, "enable-ra": notDHCP,
 		"tftp": notTFTP, "pxe": notTFTP, "enable-tftp": notTFTP, "quiet-tftp": notTFTP,
 		"ipset": notIPSet, "nftset": notIPSet, "conntrack": notIPSet, "connmark": notIPSet,
 		"dnssec": notDNSSEC, "trust-anchor": notDNSSEC, "proxy-dnssec": notDNSSEC,

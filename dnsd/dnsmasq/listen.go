@@ -1,0 +1,59 @@
+package dnsmasq
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+)
+
+// An Address is one address to listen on, with the networks of the interface
+// that has it.
+type Address struct {
+	netip.AddrPort
+	Networks []netip.Prefix
+}
+
+// Addresses returns where dnsmasq would listen: at the addresses that are
+// named, at those of the interfaces that are named and of the loopback, or at
+// every address of this machine.
+func (c *Config) Addresses() ([]Address, error) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("addresses of this machine: %w", err)
+	}
+	all := len(c.Listen) == 0 && len(c.Listeners) == 0
+	var out []Address
+	for _, a := range c.Listen {
+		out = append(out, Address{AddrPort: netip.AddrPortFrom(a, c.Port)})
+	}
+	known := map[string]bool{}
+	for _, iface := range interfaces {
+		known[iface.Name] = true
+		networks := interfacePrefixes(iface.Name)
+		loopback := iface.Flags&net.FlagLoopback != 0
+		wanted := all || slices.Contains(c.Listeners, iface.Name) || loopback && len(c.Listeners) > 0
+		for _, p := range networks {
+			a := p.Addr()
+			if a.IsLinkLocalUnicast() && a.Is6() {
+				a = a.WithZone(iface.Name)
+			}
+			i := slices.IndexFunc(out, func(have Address) bool { return have.Addr() == a })
+			switch {
+			case i >= 0:
+				out[i].Networks = networks
+			case wanted && !slices.Contains(c.Except, iface.Name):
+				out = append(out, Address{netip.AddrPortFrom(a, c.Port), networks})
+			}
+		}
+	}
+	for _, name := range c.Listeners {
+		if !known[name] {
+			return nil, fmt.Errorf("interface %s: this machine has none of that name", name)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("no address to listen on; name one with listen-address")
+	}
+	return out, nil
+}
