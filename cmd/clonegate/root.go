@@ -79,7 +79,7 @@ func newRoot(a *app) *cobra.Command {
 	addCommands(root, groupClones, newUp(a), newDown(a), newList(a), newShow(a), newLogs(a), newOpen(a))
 	addCommands(root, groupTemplates, newTemplate(a))
 	addCommands(root, groupRegister, newRegister(a), newRenew(a), newUnregister(a))
-	addCommands(root, groupDaemon, newServe(a), newDemo(a), newDoctor(a))
+	addCommands(root, groupDaemon, newServe(a), newDemo(a), newDNS(a), newDoctor(a))
 	addCommands(root, groupAdmin, newToken(a), newTrust(a))
 	addCommands(root, groupMore, newVersion(a))
 	root.AddCommand(newExitCodes())

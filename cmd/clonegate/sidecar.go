@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/clonegate/clonegate/dnsd"
+	"github.com/clonegate/clonegate/dnsd/dnsmasq"
+	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/api"
+)
+
+// A sidecar is the DNS server of one clone.
+type sidecar struct {
+	cfg *dnsmasq.Config
+	log *slog.Logger
+
+	id    registry.ID     // of the clone whose record is followed; "" if none
+	zones *registry.Zones // of its names; nil: those of its URLs
+	watch func(context.Context, uint64, func(api.Change) error) error
+
+	rules   *dnsmasq.Rules
+	mirrors []*dnsd.Mirror // of the clone, one for each listener
+	metrics *prometheus.Registry
+}
+
+// run listens and answers until ctx ends.
+func (s *sidecar) run(ctx context.Context) error {
+	s.rules = dnsmasq.New(s.cfg, s.log)
+	s.metrics = prometheus.NewRegistry()
+	server, err := dnsd.New(dnsd.Config{
+		Directory: noClones{}, ResolvConf: os.DevNull, CacheEntries: cacheEntries(s.cfg),
+		Log: s.log, Metrics: s.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
+	defer signal.Stop(signals)
+	listeners, err := s.listen()
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return server.Run(ctx, listeners...) })
+	g.Go(func() error { return s.rules.Run(ctx) })
+	g.Go(func() error { s.obey(ctx, signals); return nil })
+	if s.id != "" {
+		g.Go(func() error { s.follow(ctx); return nil })
+	}
+	return g.Wait()
+}
+
+// cacheEntries returns the bound of the cache; dnsmasq's default of 150 is for
+// home routers and not taken over.
+func cacheEntries(cfg *dnsmasq.Config) int {
+	switch {
+	case cfg.CacheSize == nil:
+		return 0
+	case *cfg.CacheSize == 0:
+		return -1
+	}
+	return *cfg.CacheSize
+}
+
+// listen opens the sockets and puts rules behind each.
+func (s *sidecar) listen() ([]dnsd.Listener, error) {
+	addrs, err := s.cfg.Addresses()
+	if err != nil {
+		return nil, err
+	}
+	clients := slices.Concat(registry.PrivateNetworks, []netip.Prefix{
+		netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
+		netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10"),
+	})
+	for _, a := range addrs {
+		for _, p := range a.Networks {
+			clients = append(clients, p.Masked())
+		}
+	}
+	var out []dnsd.Listener
+	for _, a := range addrs {
+		udp, tcp, err := dnsd.Listen(a.String())
+		if err != nil {
+			for _, l := range out {
+				l.UDP.Close()
+				l.TCP.Close()
+			}
+			return nil, err
+		}
+		rules := s.rules.At(a.Networks...)
+		if s.id != "" {
+			m := dnsd.NewMirror(rules, s.log)
+			s.mirrors = append(s.mirrors, m)
+			rules = m
+		}
+		out = append(out, dnsd.Listener{UDP: udp, TCP: tcp, Resolver: &dnsd.Resolver{Rules: rules, Clients: clients}})
+	}
+	return out, nil
+}
+
+// obey does what dnsmasq does on SIGHUP and SIGUSR1.
+func (s *sidecar) obey(ctx context.Context, signals <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case sig := <-signals:
+			if sig == syscall.SIGUSR1 {
+				s.statistics(ctx)
+				continue
+			}
+			if err := s.rules.Reload(); err != nil {
+				s.log.Error("servers-file cannot be understood; its old servers stay", "err", err)
+				continue
+			}
+			s.log.Info("files are read again, and what was kept is forgotten")
+		}
+	}
+}
+
+// statistics logs every counter that is not zero.
+func (s *sidecar) statistics(ctx context.Context) {
+	families, err := s.metrics.Gather()
+	if err != nil {
+		s.log.Error("statistics cannot be read", "err", err)
+		return
+	}
+	var attrs []slog.Attr
+	for _, f := range families {
+		sum := 0.0
+		for _, m := range f.GetMetric() {
+			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+		if sum > 0 {
+			attrs = append(attrs, slog.Float64(strings.TrimPrefix(f.GetName(), "clonegate_dns_"), sum))
+		}
+	}
+	s.log.LogAttrs(ctx, slog.LevelInfo, "statistics", attrs...)
+}
+
+// refusedPause is how long a sidecar waits before it asks a registry again
+// that has refused it: somebody has to change its token.
+const refusedPause = 10 * time.Second
+
+// follow keeps the mirrors equal to the clone's record. While the registry
+// cannot be reached, or refuses, the last record stays.
+func (s *sidecar) follow(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := s.watch(ctx, 0, s.take)
+		if ctx.Err() != nil {
+			return
+		}
+		s.log.Error("registry cannot be followed; the clone's last names stay", "clone", s.id, "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(refusedPause):
+		}
+	}
+}
+
+// take puts a change of the clone into the mirrors.
+func (s *sidecar) take(ch api.Change) error {
+	c := ch.Clone
+	if ch.Kind != api.KindClone || c == nil || c.ID != s.id {
+		return nil
+	}
+	zones := s.zones
+	if zones == nil {
+		var err error
+		if zones, err = zonesOf(c); err != nil {
+			s.log.Warn("names of the clone are not known yet", "clone", s.id, "err", err)
+			return nil
+		}
+	}
+	record := &registry.Clone{
+		ID: c.ID, Incarnation: c.Incarnation, Revision: c.Revision, Aliases: c.Aliases, State: c.State,
+		Services: c.Services, Hosts: c.Hosts, Records: c.Records, Forward: c.Forward,
+	}
+	for _, m := range s.mirrors {
+		m.Set(record, zones)
+	}
+	s.log.Info("names of the clone are taken from the registry", "clone", s.id, "hosts", len(c.Hosts), "records", len(c.Records), "revision", c.Revision)
+	return nil
+}
+
+var errNoURL = errors.New("it has no URL that tells its zone; give it with --zone")
+
+// zonesOf returns the zone in which a clone's URLs lie.
+func zonesOf(c *api.Clone) (*registry.Zones, error) {
+	for _, text := range c.URLs {
+		u, err := url.Parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("url %q: %w", text, err)
+		}
+		if _, zone, ok := strings.Cut(u.Hostname(), "."); ok {
+			return registry.NewZones(zone)
+		}
+	}
+	return nil, errNoURL
+}
+
+// noClones is a directory without clones and zones: all names are those of
+// rules.
+type noClones struct{}
+
+func (noClones) Lookup(string) (registry.Target, bool)     { return registry.Target{}, false }
+func (noClones) Clone(registry.ID) (*registry.Clone, bool) { return nil, false }
+func (noClones) Revision() uint64                          { return 0 }
+func (noClones) Zones() *registry.Zones                    { return new(registry.Zones) }
