@@ -190,7 +190,7 @@ func (b *requestBody) explain(err error, most int64) error {
 }
 
 type logsInput struct {
-	ID     string   `path:"id" doc:"Configuration ID."`
+	api.CloneID
 	Host   []string `query:"host,explode" maxItems:"256" doc:"Hosts whose output is wanted, startup for the startup command. Default: all."`
 	Tail   int      `query:"tail" minimum:"-1" maximum:"100000" default:"100" doc:"How many of the last lines of each; -1 for all that is kept."`
 	Follow bool     `query:"follow" doc:"Whether to go on until the clone is gone."`
@@ -199,9 +199,9 @@ type logsInput struct {
 type logsOutput struct{ Body func(huma.Context) }
 
 func (a *handlers) logs(ctx context.Context, in *logsInput) (*logsOutput, error) {
-	id, err := registry.ParseID(in.ID)
+	id, err := in.Parse()
 	if err != nil {
-		return nil, &registry.FieldError{Field: "id", Rule: "id", Detail: err.Error()}
+		return nil, err
 	}
 	q := pipeline.LogQuery{Names: in.Host, Tail: in.Tail, Follow: in.Follow}
 	// What can be refused is refused while there is still a status to say so.

@@ -286,7 +286,7 @@ func TestLogs(t *testing.T) {
 		want   string
 	}{
 		{"unknown clone", registry.RoleEngineer, "2", 1, 404, "clone 2: not found"},
-		{"bad ID", registry.RoleEngineer, "A", 1, 422, "character 'A' is not allowed"},
+		{"bad ID", registry.RoleEngineer, "A", 1, 422, "path.id: configuration ID \"A\": character 'A' is not allowed"},
 		{"bad tail", registry.RoleEngineer, "1", -2, 422, "tail"},
 		{"a startup script", registry.RoleClone, "1", 1, 403, "get-logs needs a token of role"},
 	} {

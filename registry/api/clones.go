@@ -83,7 +83,8 @@ type CloneID struct {
 	ID string `path:"id" doc:"The configuration ID." example:"1234"`
 }
 
-func (in CloneID) parse() (registry.ID, error) {
+// Parse returns the ID, or the problem that it is none.
+func (in CloneID) Parse() (registry.ID, error) {
 	id, err := registry.ParseID(in.ID)
 	if err != nil {
 		return "", invalidParam("path.id", "id", err)
@@ -131,7 +132,7 @@ type registerInput struct {
 }
 
 func (a *API) registerClone(ctx context.Context, in *registerInput) (*grantOutput, error) {
-	id, err := in.parse()
+	id, err := in.Parse()
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +154,7 @@ type renewInput struct {
 }
 
 func (a *API) renewClone(ctx context.Context, in *renewInput) (*grantOutput, error) {
-	id, err := in.parse()
+	id, err := in.Parse()
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +177,7 @@ type cloneOutput struct {
 }
 
 func (a *API) endClone(ctx context.Context, in *endInput) (*cloneOutput, error) {
-	id, err := in.parse()
+	id, err := in.Parse()
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +205,7 @@ func (a *API) createClone(ctx context.Context, in *createInput) (*cloneOutput, e
 }
 
 func (a *API) getClone(_ context.Context, in *CloneID) (*cloneOutput, error) {
-	id, err := in.parse()
+	id, err := in.Parse()
 	if err != nil {
 		return nil, err
 	}
