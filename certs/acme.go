@@ -211,7 +211,7 @@ func (a *ACME) Run(ctx context.Context) error {
 		OCSP: certmagic.OCSPConfig{DisableStapling: true},
 	})
 	cfg.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(cfg, a.issuer())}
-	k := &keeper{ACME: a, cache: cache, options: options, cfg: cfg, kept: map[string]map[string]*job{}}
+	k := &keeper{ACME: a, cache: cache, options: options, cfg: cfg, kept: map[string]map[string]*job{}, waiting: map[string][]string{}}
 	missing := k.load(ctx)
 	a.cache = cache
 	close(a.loaded)

@@ -55,6 +55,20 @@ func BenchmarkGetCertificate(b *testing.B) {
 	}
 }
 
+// BenchmarkACMEGetCertificate is what a certificate that an authority issued
+// costs in every handshake.
+func BenchmarkACMEGetCertificate(b *testing.B) {
+	a, _ := mustACME(b, map[string]site{alias: newSite(b, 0, alias), "*." + alias: newSite(b, 0, "*."+alias)})
+	runACME(b, a)
+	info := hello("www-1234." + alias)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := a.GetCertificate(info); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkHandshake is a full handshake, both sides, with the leaf cached.
 func BenchmarkHandshake(b *testing.B) {
 	ca, _ := mustCA(b)

@@ -59,12 +59,7 @@ type keeper struct {
 	jobs    sync.WaitGroup
 
 	kept    map[string]map[string]*job // by key and name
-	waiting []wish                     // of keys beyond the bound, in the order they came
-}
-
-type wish struct {
-	key  string
-	subs []string
+	waiting map[string][]string        // subs of the keys for which there is no room
 }
 
 // A job is the attempt to have a certificate; once it has one, the cache
@@ -95,7 +90,7 @@ func (k *keeper) run(ctx context.Context, storage certmagic.Storage) {
 			look.Reset(k.look(ctx))
 		case <-k.wishes.changed:
 			for key, subs := range k.wishes.take() {
-				k.fulfil(ctx, wish{key, subs})
+				k.fulfil(ctx, key, subs)
 			}
 			k.admit(ctx)
 		case <-clean.C:
@@ -140,27 +135,32 @@ func (k *keeper) untilNextLook() time.Duration {
 
 // fulfil changes for which names certificates are kept on behalf of a key, or
 // has the key wait.
-func (k *keeper) fulfil(ctx context.Context, w wish) {
-	k.waiting = slices.DeleteFunc(k.waiting, func(old wish) bool { return old.key == w.key })
-	jobs, known := k.kept[w.key]
-	names := k.below(w.subs)
+func (k *keeper) fulfil(ctx context.Context, key string, subs []string) {
+	jobs, known := k.kept[key]
+	names := k.below(subs)
 	switch {
 	case !known && len(names) == 0:
+		delete(k.waiting, key)
 		return
 	case !known && len(k.kept) >= k.ACME.cfg.Keys:
-		k.log.Warn("no certificate of its own yet for nested names: too many are kept", "key", w.key, "most", k.ACME.cfg.Keys)
-		k.waiting = append(k.waiting, w)
+		if len(k.waiting) == 0 {
+			k.log.Warn("there is no room for more certificates for nested names: from now on some wait", "key", key, "most", k.ACME.cfg.Keys)
+		}
+		k.waiting[key] = subs
 		return
 	case !known:
+		delete(k.waiting, key)
 		jobs = map[string]*job{}
-		k.kept[w.key] = jobs
+		k.kept[key] = jobs
 	}
 	for name, j := range jobs {
 		if !slices.Contains(names, name) {
 			j.stop()
 			<-j.done
-			k.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: name}})
 			delete(jobs, name)
+			if !k.keeps(name) {
+				k.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: name}})
+			}
 		}
 	}
 	for _, name := range names {
@@ -169,14 +169,28 @@ func (k *keeper) fulfil(ctx context.Context, w wish) {
 		}
 	}
 	if len(jobs) == 0 {
-		delete(k.kept, w.key)
+		delete(k.kept, key)
 	}
 }
 
-// admit gives the places that have become free to those who wait.
+// keeps reports whether a name is kept on behalf of any key: one that moves
+// from key to key may have come to the new one already.
+func (k *keeper) keeps(name string) bool {
+	for _, jobs := range k.kept {
+		if jobs[name] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// admit gives the places that have become free to those who wait, in any order.
 func (k *keeper) admit(ctx context.Context) {
-	for len(k.waiting) > 0 && len(k.kept) < k.ACME.cfg.Keys {
-		k.fulfil(ctx, k.waiting[0])
+	for key, subs := range k.waiting {
+		if len(k.kept) >= k.ACME.cfg.Keys {
+			return
+		}
+		k.fulfil(ctx, key, subs)
 	}
 }
 
