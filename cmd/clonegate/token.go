@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/clonegate/clonegate/cmd/clonegate/daemon"
+	"github.com/clonegate/clonegate/pipeline/durable"
 	"github.com/clonegate/clonegate/registry"
 	"github.com/clonegate/clonegate/registry/api"
 	"github.com/clonegate/clonegate/registry/client"
@@ -76,7 +76,7 @@ kept nowhere else.`,
 // keepSecret writes the secret of a token to a file that only this user may
 // read. A token whose secret cannot be kept is of no use and revoked.
 func keepSecret(ctx context.Context, c *client.Client, t *api.NewToken, file string) error {
-	err := daemon.ReplaceFile(file, []byte(t.Secret+"\n"), 0o600)
+	err := durable.WriteFile(file, []byte(t.Secret+"\n"), 0o600)
 	if err == nil {
 		return nil
 	}

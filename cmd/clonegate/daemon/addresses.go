@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/clonegate/clonegate/pipeline/durable"
 )
 
 // Addresses is what a running daemon listens on, under the keys of its
@@ -65,29 +67,5 @@ func (a *Addresses) write(data string) error {
 	if err != nil {
 		return err
 	}
-	return ReplaceFile(filepath.Join(data, addressesName), append(text, '\n'), 0o644)
-}
-
-// ReplaceFile puts a file in place at once, with this mode whatever was there:
-// a reader sees the old text or the new, and the new one survives a power cut.
-func ReplaceFile(name string, text []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it has been renamed
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
+	return durable.WriteFile(filepath.Join(data, addressesName), append(text, '\n'), 0o644)
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/clonegate/clonegate/pipeline/durable"
 	"github.com/clonegate/clonegate/registry"
 )
 
@@ -46,7 +47,7 @@ func ensureAdminToken(ctx context.Context, reg *registry.Registry, data string, 
 	if err != nil {
 		return fmt.Errorf("admin token: %w", err)
 	}
-	if err := ReplaceFile(name, []byte(made+"\n"), 0o600); err != nil {
+	if err := durable.WriteFile(name, []byte(made+"\n"), 0o600); err != nil {
 		return fmt.Errorf("admin token: %w", err)
 	}
 	log.Info("admin token written", "file", name)
