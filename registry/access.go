@@ -33,7 +33,7 @@ func (r *Registry) CreateToken(ctx context.Context, by Actor, req TokenRequest) 
 	token.ID, secret, token.Hash = newSecret()
 	err = r.write(ctx, func(t *tx) error {
 		if len(r.view.Tokens()) >= maxTokens {
-			return fmt.Errorf("token %s: %w: %d tokens are kept already; revoke some", req.Name, ErrFull, maxTokens)
+			return &FieldError{Field: "name", Rule: "tokens", Detail: fmt.Sprintf("%d tokens are kept already, which is the most; revoke some", maxTokens)}
 		}
 		token.Created = t.now
 		if req.TTL > 0 {

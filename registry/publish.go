@@ -46,7 +46,7 @@ func (r *Registry) PublishTemplate(ctx context.Context, by Actor, name, version 
 			return nil
 		}
 		if len(r.view.templates) >= maxVersions {
-			return fmt.Errorf("template %s: %w: %d versions are kept already", want.Ref(), ErrFull, maxVersions)
+			return &FieldError{Field: "version", Rule: "versions", Detail: fmt.Sprintf("%d versions are kept already, which is the most", maxVersions)}
 		}
 		now, isNew = want, true
 		now.Created = t.now
