@@ -39,7 +39,10 @@ func (d *decoder) wrong(path, format string, args ...any) {
 
 func (d *decoder) checkZones(c *Config) {
 	if c.Zone == "" {
-		d.wrong("zone", "is required: the domain under which clones have their names, as in test-envs.internal.example.com")
+		if pl := d.places["zone"]; pl.line == 0 {
+			d.places["zone"] = place{name: "configuration"} // it was written nowhere
+		}
+		d.wrong("zone", "is required: the domain under which clones have their names, as in test-envs.internal.example.com; set it in the file that --config names, or by --set zone=DOMAIN")
 		return
 	}
 	hosts := []string{string(c.Zone)}

@@ -91,7 +91,7 @@ func TestProblemsHaveAPlaceAndAHint(t *testing.T) {
 		{name: "no level", file: "zone: a.test\nlog: {level: loud}\n", want: "log.level: \"loud\" is not debug, info, warn or error"},
 		{name: "no port", file: "zone: a.test\ngateway: {public_port: 70000}\n", want: `"70000" is not a port, 0 to 65535`},
 		{name: "no count", file: "zone: a.test\ngateway: {limits: {head_bytes: 0}}\n", want: `F:2:32: gateway.limits.head_bytes: "0" is not a whole number above 0`},
-		{name: "no zone", file: "data: /tmp/x\n", want: "zone: is required"},
+		{name: "no zone", file: "data: /tmp/x\n", want: "configuration: zone: is required"},
 		{name: "bad zone", file: "zone: a..test\n", want: `F:1:7: zone: host "a..test" has an empty label`},
 		{name: "zones that overlap", file: "zone: a.test\nzone_aliases: [b.test, x.a.test]\n", want: "F:2:24: zone_aliases[1]: zone a.test and zone x.a.test overlap"},
 		{name: "one port twice", file: "zone: a.test\ngateway: {listen: 127.0.0.1:8080}\napi: {listen: ':8080'}\n", want: "F:3:15: api.listen: :8080 is taken by gateway.listen already"},
