@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/clonegate/clonegate/cmd/clonegate/daemon"
+	"github.com/clonegate/clonegate/dnsd"
+)
+
+// A process is this program at work in the background.
+type process struct {
+	*exec.Cmd
+	lines chan string // of its standard error
+}
+
+// background starts the program until the test ends.
+func background(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{Cmd: exec.Command(self, args...), lines: make(chan string, 1000)}
+	p.Args[0] = "clonegate" // by this name the test binary is the program
+	p.Env = append(os.Environ(), env...)
+	stderr, err := p.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.lines)
+		for in := bufio.NewScanner(stderr); in.Scan(); {
+			select {
+			case p.lines <- in.Text():
+			default:
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		p.Process.Kill()
+		p.Wait()
+	})
+	return p
+}
+
+// says waits for a line of the log.
+func (p *process) says(t *testing.T, text string) {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		select {
+		case line, open := <-p.lines:
+			if !open {
+				t.Fatalf("the program ended before it said %q", text)
+			}
+			if strings.Contains(line, text) {
+				return
+			}
+		case <-timeout:
+			t.Fatalf("the program never said %q", text)
+		}
+	}
+}
+
+// ends asks the program to end and wants status 0.
+func (p *process) ends(t *testing.T) {
+	t.Helper()
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for range p.lines {
+	}
+	if err := p.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
+	}
+}
+
+// freeDNSPort returns a port that is free for UDP and TCP.
+func freeDNSPort(t *testing.T) string {
+	t.Helper()
+	udp, tcp, err := dnsd.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	defer udp.Close()
+	_, port, _ := net.SplitHostPort(udp.LocalAddr().String())
+	return port
+}
+
+// resolves waits until a server at a port of this machine gives a host the
+// wanted addresses; "" is none.
+func resolves(t *testing.T, port, host, want string) {
+	t.Helper()
+	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, "127.0.0.1:"+port)
+	}}
+	var got []string
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		got, err = r.LookupHost(t.Context(), host)
+		if strings.Join(got, " ") == want {
+			return
+		}
+	}
+	t.Fatalf("%s is %q (%v), want %q", host, got, err, want)
+}
+
+// TestSidecar starts the program in the place of dnsmasq.
+func TestSidecar(t *testing.T) {
+	dir := t.TempDir()
+	port := freeDNSPort(t)
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	hosts := write("hosts", "192.0.2.1 db.x.example\n")
+	conf := write("dnsmasq.conf", fmt.Sprintf("port=%s\nlisten-address=127.0.0.1\nno-resolv\nno-hosts\nlocal=/x.example/\naddn-hosts=%s\nuser=nobody\n", port, hosts))
+	p := background(t, nil, "dns", "--conf", conf)
+	p.says(t, "user=nobody")
+	resolves(t, port, "db.x.example.", "192.0.2.1")
+	resolves(t, port, "web.x.example.", "")
+
+	write("hosts", "192.0.2.2 db.x.example\n192.0.2.3 web.x.example\n")
+	if err := p.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	resolves(t, port, "web.x.example.", "192.0.2.3")
+	resolves(t, port, "db.x.example.", "192.0.2.2")
+	if err := p.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	p.says(t, "queries_total")
+	p.ends(t)
+}
+
+// TestSidecarOfClone takes the names of a clone from the registry, beside
+// those of its file, and keeps them when the daemon is gone.
+func TestSidecarOfClone(t *testing.T) {
+	dir := t.TempDir()
+	env := []string{
+		"CLONEGATE_DATA=" + dir, "CLONEGATE_ZONE=clones.localhost", "CLONEGATE_GATEWAY_LISTEN=127.0.0.1:0", "CLONEGATE_GATEWAY_REDIRECT=127.0.0.1:0",
+		"CLONEGATE_API_LISTEN=127.0.0.1:0", "CLONEGATE_DNS_LISTEN=127.0.0.1:0", "CLONEGATE_ENDPOINTS_ALLOW=127.0.0.0/8,10.0.0.0/8",
+	}
+	serve := background(t, env, "serve")
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := daemon.ReadAddresses(dir); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the daemon does not start")
+		}
+	}
+	register := func(db string) {
+		t.Helper()
+		p := background(t, env, "register", "1234", "--service", "www=127.0.0.1:1", "--host", "db="+db, "--instance", "one")
+		for range p.lines {
+		}
+		if err := p.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	register("10.80.0.30")
+	port := freeDNSPort(t)
+	sidecar := background(t, env, "dns", "--clone", "1234", "--", "--port="+port, "--listen-address=127.0.0.1", "--no-resolv", "--no-hosts",
+		"--host-record=mail.corp.example,192.0.2.25")
+	for name, want := range map[string]string{
+		"db.": "10.80.0.30", "db.1234.clones.localhost.": "10.80.0.30", "mail.corp.example.": "192.0.2.25", "www-1234.clones.localhost.": "",
+	} {
+		resolves(t, port, name, want)
+	}
+	register("10.80.0.31")
+	resolves(t, port, "db.", "10.80.0.31")
+	serve.ends(t)
+	resolves(t, port, "db.1234.clones.localhost.", "10.80.0.31")
+	sidecar.ends(t)
+}
