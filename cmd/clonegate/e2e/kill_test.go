@@ -49,6 +49,7 @@ func TestKill200(t *testing.T) {
 			t.Fatalf("in round %d", round)
 		}
 	}
+	h.open()
 	slices.Sort(starts)
 	t.Logf("%d writes acknowledged and %d cut off in %d rounds; a start took %s in the median, %s at most, with %d events",
 		h.acknowledged, h.cut, killRounds, starts[len(starts)/2], starts[len(starts)-1], h.revision)
@@ -235,6 +236,19 @@ func (h *history) check() {
 		if !kept[id] {
 			t.Errorf("token %s is lost", id)
 		}
+	}
+}
+
+// open opens clones in the gateway, which must know them as the registry does.
+func (h *history) open() {
+	h.g.t.Helper()
+	c := h.g.visitor()
+	for _, b := range h.books[:10] {
+		status, code := 503, "unreachable"
+		if b.now.gone {
+			status, code = 410, "gone"
+		}
+		h.g.get(c, h.g.url("www-"+string(b.id), "/")).is(h.g.t, fmt.Sprintf("clone %s, which is %+v", b.id, b.now), status, code)
 	}
 }
 

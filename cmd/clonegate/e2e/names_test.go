@@ -3,10 +3,12 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -168,20 +170,20 @@ func startServer(t *testing.T, name, port string, args ...string) string {
 	return "127.0.0.1:" + port
 }
 
-// freePort returns a port of 127.0.0.1 that is free for TCP and UDP.
+// freePort returns a port of 127.0.0.1 that is free for TCP and UDP, and that
+// the system gives to nobody who asks for any.
 func freePort(t *testing.T) string {
 	t.Helper()
-	for range 20 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 50 {
+		port := strconv.Itoa(12_000 + rand.IntN(20_000)) // below net.ipv4.ip_local_port_range
+		ln, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		addr := ln.Addr().String()
-		pc, err := net.ListenPacket("udp", addr)
+		pc, err := net.ListenPacket("udp", "127.0.0.1:"+port)
 		ln.Close()
 		if err == nil {
 			pc.Close()
-			_, port, _ := net.SplitHostPort(addr)
 			return port
 		}
 	}
