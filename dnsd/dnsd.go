@@ -92,6 +92,10 @@ type Server struct {
 	waiting  chan struct{}  // one token per question that waits for upstreams
 	tasks    sync.WaitGroup // goroutines of those questions
 	own      []netip.AddrPort
+
+	fronts   atomic.Pointer[[]*front]        // nil before Run
+	watchers atomic.Pointer[[]*watcher]      // of the query log; nil: none
+	faults   atomic.Pointer[[]InjectedFault] // nil: none
 }
 
 // maxWaiting bounds how many questions of all clients wait for upstreams at
@@ -189,6 +193,7 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 		fronts[i] = f
 	}
 	s.own = ownAddrs(fronts)
+	s.fronts.Store(&fronts)
 	if len(s.nameServers) == 0 {
 		s.nameServers = s.defaultNameServers(fronts)
 		for _, z := range s.zones {

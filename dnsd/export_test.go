@@ -89,3 +89,11 @@ func (f *FilledCache) Size() (entries, bytes int) { return f.c.size() }
 
 // Compile compiles a clone's names.
 func Compile(c *registry.Clone, zone registry.Host) { compile(c, newZone(zone)) }
+
+// Watchers returns how many follow the query log.
+func (s *Server) Watchers() int {
+	if all := s.watchers.Load(); all != nil {
+		return len(*all)
+	}
+	return 0
+}

@@ -158,6 +158,16 @@ func (f *front) later(ctx context.Context, j *job, send func([]byte)) {
 		send(j.refuse())
 		return
 	}
+	if j.delay > 0 {
+		f.tasks.Go(func() {
+			select {
+			case <-time.After(j.delay):
+			case <-ctx.Done():
+			}
+			f.finish(ctx, j, send)
+		})
+		return
+	}
 	v, g := f.view, j.miss.group
 	old := v.cache.get(v.key(j.miss.q, g))
 	if old != nil && old.stale(f.now()) {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,7 +76,8 @@ type job struct {
 	query  *query
 	client netip.AddrPort
 	tcp    bool
-	miss   miss // what it waits for
+	miss   miss          // what it waits for
+	delay  time.Duration // a fault on demand: how long it waits before anything else
 }
 
 // take answers a packet at once if that needs no waiting; the reply is good
@@ -95,7 +97,22 @@ func (w *worker) take(packet []byte, client netip.AddrPort, tcp bool) (reply []b
 	}
 	w.query.start = w.now()
 	w.query.now = w.query.start
-	r := w.answer(&w.query, client.Addr(), w.later)
+	fault := w.fault(&w.query)
+	if fault != nil && fault.Kind == faultDrop {
+		w.metrics.dropped("fault")
+		return nil, nil
+	}
+	var r *result
+	if fault != nil {
+		r = fault.result()
+	}
+	if r == nil {
+		r = w.answer(&w.query, client.Addr(), w.later)
+	}
+	if fault != nil && fault.Delay > 0 {
+		delay := time.Duration(fault.Delay) * time.Millisecond
+		return nil, &job{front: w.front, query: w.query.kept(), client: client, tcp: tcp, delay: delay}
+	}
 	if r.wait {
 		j := &job{front: w.front, query: w.query.kept(), client: client, tcp: tcp, miss: w.miss}
 		j.miss.q.name = strings.Clone(w.miss.q.name)
@@ -160,6 +177,9 @@ func (f *front) reply(b []byte, q *query, client netip.AddrPort, tcp bool, r *re
 	if err != nil {
 		f.log.Error("dns reply cannot be packed", "name", q.asked(), "type", dns.Type(q.qtype), "err", err)
 		return nil
+	}
+	if all := f.watchers.Load(); all != nil {
+		f.tell(*all, q, client, r)
 	}
 	if ctx := context.Background(); f.log.Enabled(ctx, slog.LevelDebug) {
 		f.log.LogAttrs(ctx, slog.LevelDebug, "dns query",

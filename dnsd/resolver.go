@@ -92,31 +92,34 @@ func (v *view) admits(client netip.Addr) bool {
 // and does so again for every name that a CNAME leads to.
 func (v *view) answer(q *query, ask asker) *result {
 	n := v.ownNames()
-	return v.follow(q.question, func(q2 question) *result {
-		if r := v.answerOwn(q2, n); r != nil {
-			return r
-		}
-		if r := v.answerZone(q2); r != nil {
-			return r
-		}
-		if r := v.answerRules(q2); r != nil {
-			return r
-		}
-		if q2.qtype == dns.TypeANY {
-			return v.foreignAny
-		}
-		g := v.groupFor(q2, n)
-		if q.brought != nil && q.brought.key == v.key(q2, g) {
-			return v.from(q.brought, q2, "upstream")
-		}
-		if r := v.cached(q2, g, q.now); r != nil {
-			return r
-		}
-		if !q.rd {
-			return refused(dns.ExtendedErrorCodeNotAuthoritative, "recursion was not asked for, and the answer is not known here")
-		}
-		return ask(q2, g)
-	})
+	return v.follow(q.question, func(at question) *result { return v.step(q, at, n, ask) })
+}
+
+// step answers about one name of the chain that q began.
+func (v *view) step(q *query, q2 question, n *names, ask asker) *result {
+	if r := v.answerOwn(q2, n); r != nil {
+		return r
+	}
+	if r := v.answerZone(q2); r != nil {
+		return r
+	}
+	if r := v.answerRules(q2); r != nil {
+		return r
+	}
+	if q2.qtype == dns.TypeANY {
+		return v.foreignAny
+	}
+	g := v.groupFor(q2, n)
+	if q.brought != nil && q.brought.key == v.key(q2, g) {
+		return v.from(q.brought, q2, "upstream")
+	}
+	if r := v.cached(q2, g, q.now); r != nil {
+		return r
+	}
+	if !q.rd {
+		return refused(dns.ExtendedErrorCodeNotAuthoritative, "recursion was not asked for, and the answer is not known here")
+	}
+	return ask(q2, g)
 }
 
 // An asker asks upstreams.
