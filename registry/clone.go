@@ -125,7 +125,7 @@ func (s Seconds) Duration() time.Duration { return time.Duration(s) * time.Secon
 type Record struct {
 	Name string  `json:"name"` // relative to the clone: "_sip._tcp" stands for "_sip._tcp.1234.zone"
 	Type string  `json:"type"` // "TXT", "SRV", …
-	TTL  Seconds `json:"ttl"`
+	TTL  Seconds `json:"ttl,omitempty" doc:"Seconds. Default 5."`
 	Data string  `json:"data"`
 }
 

@@ -129,6 +129,16 @@ func TestFaultsAreLocated(t *testing.T) {
 	}
 }
 
+func TestRecordsHaveATTLByThemselves(t *testing.T) {
+	d := start(t, nil)
+	d.do(clone, "PUT", "/v1/clones/1234", `{"instance":"x","records":[{"name":"a","type":"A","data":"10.0.0.1"}]}`).into(t, 201, new(api.Grant))
+	var c api.Clone
+	d.do(viewer, "GET", "/v1/clones/1234", "").into(t, 200, &c)
+	if got := c.Records[0].TTL; got != 5 {
+		t.Errorf("a record without a ttl has %d, want 5", got)
+	}
+}
+
 func TestCallersOwnAddress(t *testing.T) {
 	d := start(t, nil)
 	d.do(clone, "PUT", "/v1/clones/1234", `{"instance":"x","services":{"www":{"endpoints":[":8080"]}}}`).into(t, 201, new(api.Grant))
