@@ -50,6 +50,7 @@ type parser struct {
 	files   []string // being read, outermost first
 	srvs    []srv    // whose names may lack the domain
 	errs    []error
+	remark  string            // what of the option being read is not applied
 	seen    map[string]Origin // options given so far
 	aliasAt map[string]Origin // where each alias was written
 }
@@ -164,11 +165,12 @@ func (p *parser) option(name, value string, has bool) {
 		return
 	}
 	p.seen[name] = p.at
+	p.remark = o.not
 	if err := o.parse(p, value); err != nil {
 		p.fail(written, "%v", err)
 		return
 	}
-	p.Notes = append(p.Notes, Note{Origin: p.at, Option: written, Applied: true, Why: o.not})
+	p.Notes = append(p.Notes, Note{Origin: p.at, Option: written, Applied: true, Why: p.remark})
 }
 
 func didYouMean(name string, options map[string]option) string {

@@ -46,7 +46,6 @@ func TestErrors(t *testing.T) {
 		{"server=1.2.3.4#0", "is not a port"},
 		{"server=1.2.3.4#dns", "is not a port"},
 		{"server=/example.com", "the domain is not closed"},
-		{"server=1.2.3.4@eth0", "cannot be bound to an interface"},
 		{"server", "needs a value"},
 		{"address=/a.example/1.2.3", "is not an address; write /a.example/192.0.2.1"},
 		{"address=nothing", "is not an address"},
@@ -267,6 +266,17 @@ func TestCoverage(t *testing.T) {
 	}
 	if want := strings.Count(mustAndShould+"\n"+ownWay, "\n") + 1; len(cfg.Notes) != want {
 		t.Errorf("%d notes on %d lines", len(cfg.Notes), want)
+	}
+}
+
+// TestRemarks: what is applied in part says which part is not.
+func TestRemarks(t *testing.T) {
+	cfg := parse(t, "server=/a.example/192.0.2.1#5353@eth0", "local-ttl=1", "conf-file=/dev/null")
+	if n := cfg.Notes[0]; !n.Applied || !strings.Contains(n.Why, "but for @eth0") || cfg.Domains[0].Server.String() != "192.0.2.1:5353" {
+		t.Errorf("got %v, server %v", n, cfg.Domains[0].Server)
+	}
+	if n := cfg.Notes[1]; !n.Applied || n.Why != "" {
+		t.Errorf("got %v", n)
 	}
 }
 

@@ -66,7 +66,7 @@ func (p *parser) server(value string) error {
 	}
 	var server netip.AddrPort
 	if target != "" && target != "#" {
-		if server, err = parseServer(target); err != nil {
+		if server, err = p.parseServer(target); err != nil {
 			return err
 		}
 	}
@@ -77,12 +77,11 @@ func (p *parser) server(value string) error {
 	return nil
 }
 
-// parseServer reads address[#port], and refuses what would change how it is
-// reached.
-func parseServer(s string) (netip.AddrPort, error) {
+// parseServer reads address[#port][@source…].
+func (p *parser) parseServer(s string) (netip.AddrPort, error) {
 	s, source, bound := strings.Cut(s, "@")
 	if bound {
-		return netip.AddrPort{}, fmt.Errorf("@%s: questions cannot be bound to an interface or a source address here; set a route, and leave it out", source)
+		p.remark = "but for @" + source + ": questions leave as the routes of this machine say"
 	}
 	text, portText, hasPort := strings.Cut(s, "#")
 	addr, err := netip.ParseAddr(text)
@@ -139,7 +138,7 @@ func (p *parser) revServer(value string) error {
 	}
 	var server netip.AddrPort
 	if target = strings.TrimSpace(target); target != "" && target != "#" {
-		if server, err = parseServer(target); err != nil {
+		if server, err = p.parseServer(target); err != nil {
 			return err
 		}
 	}
