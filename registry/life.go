@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -215,7 +216,7 @@ func orNobody(owner string) string {
 type CreateRequest struct {
 	Template string            `json:"template" doc:"name, name@version or name@channel; a bare name means its stable channel, or its newest version if it has none."`
 	Provider string            `json:"provider,omitempty" doc:"What makes the clone. Default process."`
-	Owner    string            `json:"owner,omitempty" doc:"Who it belongs to. Default: the name of the token."`
+	Owner    string            `json:"owner,omitempty" doc:"Who it belongs to. Default: the name of the token; only an admin may name another."`
 	Aliases  []string          `json:"aliases,omitempty" doc:"Human names beside the ID, as in pr-87."`
 	Labels   map[string]string `json:"labels,omitempty" doc:"Free metadata to filter by."`
 	Params   map[string]string `json:"params,omitempty" doc:"Values for the template's parameters."`
@@ -255,8 +256,8 @@ func (r *Registry) readCreate(req *CreateRequest, by Actor) (*Clone, error) {
 		Provider: req.Provider,
 		Owner:    in.text("owner", req.Owner),
 		Aliases:  in.aliases(req.Aliases),
-		Labels:   in.labels(req.Labels),
-		Params:   in.labels(req.Params),
+		Labels:   in.pairs("labels", req.Labels),
+		Params:   in.pairs("params", req.Params),
 		State:    Registered,
 		Desired:  WantReady,
 	}
@@ -266,8 +267,11 @@ func (r *Registry) readCreate(req *CreateRequest, by Actor) (*Clone, error) {
 	if !slices.Contains(r.cfg.Providers, c.Provider) {
 		in.faults.add("provider", "provider", "%q is not a provider of this daemon; it has %v", clip(c.Provider), r.cfg.Providers)
 	}
-	if by.Token != nil && (c.Owner == "" || by.Token.Role != RoleAdmin) {
-		c.Owner = by.Token.Name
+	if by.Token != nil {
+		c.Owner = cmp.Or(c.Owner, by.Token.Name)
+		if c.Owner != by.Token.Name && by.Token.Role != RoleAdmin {
+			in.faults.add("owner", "owner", "clones that token %s starts belong to %s; leave the owner out", by.Token.ID, by.Token.Name)
+		}
 	}
 	t, err := r.view.ResolveTemplate(req.Template)
 	switch {

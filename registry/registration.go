@@ -86,7 +86,7 @@ func (r *Registry) read(reg *Registration, by Actor) (*Clone, error) {
 		Instance: in.instance(reg.Instance),
 		Template: reg.Template,
 		Owner:    in.text("owner", reg.Owner),
-		Labels:   in.labels(reg.Labels),
+		Labels:   in.pairs("labels", reg.Labels),
 		Aliases:  in.aliases(reg.Aliases),
 		State:    in.state(reg.State),
 		Services: in.services(reg.Services),
@@ -126,19 +126,20 @@ func (in *reader) text(field, s string) string {
 	return s
 }
 
-func (in *reader) labels(labels map[string]string) map[string]string {
-	if len(labels) > maxLabels {
-		in.faults.add("labels", "labels", "%d labels; at most %d", len(labels), maxLabels)
+// pairs reads labels, or the parameters of a template.
+func (in *reader) pairs(field string, pairs map[string]string) map[string]string {
+	if len(pairs) > maxLabels {
+		in.faults.add(field, field, "%d %s; at most %d", len(pairs), field, maxLabels)
 		return nil
 	}
-	for k, v := range labels {
+	for k, v := range pairs {
 		if k == "" || strings.ContainsAny(k, "= ") {
-			in.faults.add("labels", "labels", "key %q is empty or holds a space or an equals sign", clip(k))
+			in.faults.add(field, field, "key %q is empty or holds a space or an equals sign", clip(k))
 		}
-		in.text("labels."+clip(k), k)
-		in.text("labels."+clip(k), v)
+		in.text(field+"."+clip(k), k)
+		in.text(field+"."+clip(k), v)
 	}
-	return labels
+	return pairs
 }
 
 func (in *reader) aliases(aliases []string) []string {

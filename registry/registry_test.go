@@ -463,7 +463,17 @@ func TestProvidedClone(t *testing.T) {
 	if _, err := r.Create(ctx, registry.Actor{Token: ada}, registry.CreateRequest{Template: "shop@2"}); !errors.Is(err, registry.ErrInvalid) {
 		t.Errorf("unknown version: %v, want ErrInvalid", err)
 	}
-	c, err := r.Create(ctx, registry.Actor{Token: ada}, registry.CreateRequest{Template: "shop", Owner: "eve", Aliases: []string{"demo"}})
+	for field, req := range map[string]registry.CreateRequest{
+		"owner":       {Template: "shop", Owner: "eve"},
+		"params.size": {Template: "shop", Params: map[string]string{"size": strings.Repeat("x", 257)}},
+		"labels.size": {Template: "shop", Labels: map[string]string{"size": strings.Repeat("x", 257)}},
+	} {
+		_, err := r.Create(ctx, registry.Actor{Token: ada}, req)
+		if faults, ok := errors.AsType[registry.FieldErrors](err); !ok || len(faults) != 1 || faults[0].Field != field {
+			t.Errorf("create %+v: got %v, want one fault at %s", req, err, field)
+		}
+	}
+	c, err := r.Create(ctx, registry.Actor{Token: ada}, registry.CreateRequest{Template: "shop", Owner: "ada", Aliases: []string{"demo"}})
 	if err != nil {
 		t.Fatal(err)
 	}
