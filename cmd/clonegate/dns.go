@@ -65,6 +65,7 @@ func newDNS(a *app) *cobra.Command {
 	fl.BoolVar(&f.strict, "strict", false, "ask upstream servers for the types that a local host does not have, as dnsmasq does")
 	fl.StringVar(&f.clone, "clone", "", "take the names of the clone with this `ID` from the registry as well")
 	fl.StringVar(&f.zone, "zone", "", "`ZONE` of the clone's public names; default: that of its URLs")
+	addDNSOperations(cmd, a)
 	return cmd
 }
 

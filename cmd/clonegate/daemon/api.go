@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/clonegate/clonegate/certs"
+	dnsapi "github.com/clonegate/clonegate/dnsd/api"
 	pipelineapi "github.com/clonegate/clonegate/pipeline/api"
 	"github.com/clonegate/clonegate/registry/api"
 )
@@ -34,6 +35,9 @@ func (d *Daemon) openAPI(context.Context) error {
 	}
 	if err := pipelineapi.Register(a.Huma(), pipelineapi.Config{Templates: d.templates, Output: d.launcher}); err != nil {
 		return err
+	}
+	if d.dns != nil {
+		dnsapi.Register(a.Huma(), d.dns)
 	}
 	server := a.Server()
 	d.api = append(d.api,

@@ -53,6 +53,7 @@ type Daemon struct {
 	registry     *registry.Registry
 	addresses    Addresses
 	certificates certificateSource
+	dns          *dnsd.Server // nil if no DNS is served
 
 	provider  *process.Provider
 	templates *oci.Store

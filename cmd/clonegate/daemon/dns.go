@@ -36,6 +36,7 @@ func (d *Daemon) openDNS(context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.dns = server
 	d.parts = append(d.parts, part{"dns", func(ctx context.Context) error { return server.Run(ctx, listeners...) }})
 	return nil
 }
