@@ -163,7 +163,7 @@ func TestKillStarting(t *testing.T) {
 	g := newGateway(t, fixedPorts(t))
 	g.start()
 	g.publishShop()
-	for range 6 {
+	for range 5 {
 		ids := []string{string(g.up("shop", "--no-wait").ID), string(g.up("shop", "--no-wait").ID)}
 		time.Sleep(rand.N(400 * time.Millisecond))
 		g.kill()

@@ -42,7 +42,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "clonegate")
-	if err := build(binary, ".."); err != nil {
+	if err := build(binary, "..", raced); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -50,10 +50,10 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// build builds a command, to look for data races if these tests do.
-func build(output, pkg string) error {
+// build builds a command, to look for data races if race is true.
+func build(output, pkg string, race bool) error {
 	args := []string{"build", "-o", output}
-	if raced {
+	if race {
 		args = append(args, "-race")
 	}
 	out, err := exec.Command("go", append(args, pkg)...).CombinedOutput()
@@ -71,7 +71,7 @@ var stageShop = sync.OnceValue(func() error {
 	if err := os.MkdirAll(filepath.Join(shopDir, "bin"), 0o755); err != nil {
 		return err
 	}
-	if err := build(filepath.Join(shopDir, "bin/shop"), source+"/cmd/shop"); err != nil {
+	if err := build(filepath.Join(shopDir, "bin/shop"), source+"/cmd/shop", false); err != nil {
 		return err
 	}
 	for _, name := range []string{"template.yaml", "startup.sh"} {

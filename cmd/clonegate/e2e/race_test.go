@@ -2,6 +2,6 @@
 
 package e2e
 
-// raced tells whether these tests, and so the programs they run, look for
-// data races.
+// raced tells whether these tests, and so the program they run, look for data
+// races.
 const raced = true
