@@ -13,7 +13,7 @@ var (
 	ErrHeld        = errors.New("held by another instance")       // 409
 	ErrLabelTaken  = errors.New("name belongs to another clone")  // 409
 	ErrFenced      = errors.New("not the living instance")        // 412
-	ErrEnded       = errors.New("lease has ended")                // 410
+	ErrEnded       = errors.New("this life has ended")            // 410
 	ErrInvalid     = errors.New("not valid")                      // 422
 	ErrForbidden   = errors.New("not allowed")                    // 403
 	ErrNoToken     = errors.New("no valid token")                 // 401

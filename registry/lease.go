@@ -177,7 +177,7 @@ func checkLiving(c *Clone, instance string) error {
 	case c.State == Lost:
 		return fmt.Errorf("clone %s: %w at %s; register it anew with PUT", c.ID, ErrEnded, c.Ended.UTC().Format(time.RFC3339))
 	case c.State == Gone || c.State == Stopping || c.State == Failed || c.Desired == WantGone:
-		return fmt.Errorf("clone %s: %w: this life is %s%s; a new life needs a new instance", c.ID, ErrEnded, c.State, endedBy(c))
+		return fmt.Errorf("clone %s: %w: it is %s%s; a new life needs a new instance", c.ID, ErrEnded, c.State, endedBy(c))
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func TestRefusals(t *testing.T) {
 		{"late renewal of the life before", "POST", "/v1/clones/1234/renew", `{"instance":"6f1c"}`, clone, 412, "fenced", "incarnation 2"},
 		{"late registration of the life before", "PUT", "/v1/clones/1234", contract, clone, 412, "fenced", "took its place"},
 		{"end", "DELETE", "/v1/clones/1234?instance=other", "", clone, 200, "", ""},
-		{"renewal after the end", "POST", "/v1/clones/1234/renew", `{"instance":"other"}`, clone, 410, "ended", "new instance"},
+		{"renewal after the end", "POST", "/v1/clones/1234/renew", `{"instance":"other"}`, clone, 410, "ended", "this life has ended: it is gone, ended by"},
 		{"an unknown clone", "GET", "/v1/clones/9", "", viewer, 404, "not-found", "clone 9"},
 		{"a template nobody published", "POST", "/v1/clones", `{"template":"shop@stable"}`, engineer, 422, "invalid", "no template has been published"},
 	}
