@@ -22,7 +22,10 @@ const (
 	notSockets  = "every question leaves from a fresh random port"
 	notSubnet   = "what a client is, is not told to upstream servers"
 	notAuth     = "zones are served to the world by clonegate serve; here their names are local data only"
-	notHabit    = "clonegate has one way to ask upstream servers"
+	notMail     = "no mail records are made up; write each as mx-host"
+	notRewrite  = "addresses in answers are not rewritten; bogus-nxdomain turns them into no such name"
+	notDynamic  = "write the name as host-record or interface-name"
+	notHabit    = "questions are spelt as clonegate spells them"
 	ownHedge    = "the next server is asked when one is silent for 200 ms, and the first answer wins"
 	ownRetry    = "silent servers are asked again by clonegate itself"
 	ownLoop     = "questions that would come back to this server are never sent"
@@ -68,6 +71,7 @@ func options() map[string]option {
 		"txt-record":  {parse: (*parser).txtRecord},
 		"ptr-record":  {parse: (*parser).ptrRecord},
 		"mx-host":     {parse: (*parser).mxHost},
+		"mx-target":   {parse: func(p *parser, v string) (err error) { p.mxTarget, err = targetName(v); return err }},
 		"caa-record":  {parse: (*parser).caaRecord}, "naptr-record": {parse: (*parser).naptrRecord},
 		"dns-rr":         {parse: (*parser).dnsRR},
 		"synth-domain":   {parse: (*parser).synthDomain},
@@ -118,6 +122,7 @@ func options() map[string]option {
 			return err
 		}},
 	}
+	o["bind-interfaces"] = option{value: never, parse: func(*parser, string) error { return nil }} // there is no other way here
 	addFlags(o)
 	addUnapplied(o)
 	return o
@@ -152,7 +157,10 @@ func addUnapplied(o map[string]option) {
 		notSockets: "query-port min-port max-port port-limit",
 		notSubnet:  "add-subnet add-mac add-cpe-id strip-subnet strip-mac",
 		notAuth:    "auth-server auth-zone auth-ttl auth-soa auth-sec-servers auth-peer",
-		notHabit:   "ignore-address alias do-0x20-encode no-0x20-encode localmx selfmx mx-target dynamic-host",
+		notMail:    "localmx selfmx",
+		notRewrite: "alias ignore-address",
+		notDynamic: "dynamic-host",
+		notHabit:   "do-0x20-encode no-0x20-encode",
 		ownHedge:   "strict-order all-servers",
 		ownRetry:   "fast-dns-retry",
 		ownLoop:    "dns-loop-detect",
@@ -161,7 +169,7 @@ func addUnapplied(o map[string]option) {
 		ownCache:   "cache-rr",
 		ownChaos:   "no-ident",
 		ownForward: "dns-forward-max",
-		ownBind:    "bind-interfaces bind-dynamic",
+		ownBind:    "bind-dynamic",
 		ownReload:  "clear-on-reload",
 		notDHCP:    "no-dhcp-interface no-dhcpv4-interface no-dhcpv6-interface bridge-interface shared-network",
 	} {

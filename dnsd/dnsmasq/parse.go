@@ -44,15 +44,16 @@ func newParser() *parser {
 // A parser fills in a Config.
 type parser struct {
 	*Config
-	options map[string]option
-	at      Origin
-	fromSrv bool     // reading a servers-file
-	files   []string // being read, outermost first
-	srvs    []srv    // whose names may lack the domain
-	errs    []error
-	remark  string            // what of the option being read is not applied
-	seen    map[string]Origin // options given so far
-	aliasAt map[string]Origin // where each alias was written
+	options  map[string]option
+	at       Origin
+	fromSrv  bool     // reading a servers-file
+	files    []string // being read, outermost first
+	srvs     []srv    // whose names may lack the domain
+	errs     []error
+	remark   string            // what of the option being read is not applied
+	seen     map[string]Origin // options given so far
+	mxTarget string
+	aliasAt  map[string]Origin // where each alias was written
 }
 
 // maxErrors bounds how many faults are reported at once.

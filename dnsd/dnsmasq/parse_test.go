@@ -54,7 +54,6 @@ func TestErrors(t *testing.T) {
 		{"host-record=a..b,192.0.2.1", "1 to 63 octets long"},
 		{"cname=alias", "the target is missing"},
 		{"cname=a,a", "alias of itself"},
-		{"mx-host=example.com", "the mail server is missing"},
 		{"srv-host=_a._b.c,d,70000", "not a number from 0 to 65535"},
 		{"caa-record=a,b", "want name,flags,tag,value"},
 		{"naptr-record=a,1", "want name,order"},
@@ -211,11 +210,12 @@ localise-queries
 no-round-robin
 synth-domain=s.example,10.0.0.0/24,h-
 caa-record=a.example,0,issue,ca.example
+bind-interfaces
+mx-target=mail.example
 naptr-record=a.example,1,2,U,SIP,!^.*$!x!
 dns-rr=a.example,65280,0102
 interface-name=i.example,lo/4`
-	ownWay = `bind-interfaces
-bind-dynamic
+	ownWay = `bind-dynamic
 strict-order
 all-servers
 dns-forward-max=500
@@ -277,6 +277,26 @@ func TestRemarks(t *testing.T) {
 	}
 	if n := cfg.Notes[1]; !n.Applied || n.Why != "" {
 		t.Errorf("got %v", n)
+	}
+}
+
+// TestSpelling: names that are shown to people keep their spelling, and those
+// that are asked for are found in any.
+func TestSpelling(t *testing.T) {
+	r := dnsmasq.New(parse(t, "no-hosts", "no-resolv", "mx-target=Mail.Example", "mx-host=X.example",
+		`ptr-record=_http._tcp.Example,"New Page._http._tcp.example"`, `txt-record="a b.example",x`, "local=/example/"), nil)
+	for _, row := range []struct {
+		name  string
+		qtype uint16
+		want  string
+	}{
+		{"_http._tcp.example", dns.TypePTR, `NOERROR New\ Page._http._tcp.example.`},
+		{"x.example", dns.TypeMX, "NOERROR 1 Mail.Example."},
+		{`a\ b.example`, dns.TypeTXT, `NOERROR "x"`},
+	} {
+		if got := ask(r, row.name, row.qtype); got != row.want {
+			t.Errorf("%s: got %s, want %s", row.name, got, row.want)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 
@@ -20,17 +21,36 @@ func header(owner string, rrtype uint16) dns.RR_Header {
 	return dns.RR_Header{Name: owner, Rrtype: rrtype, Class: dns.ClassINET, Ttl: unsetTTL}
 }
 
-// hostName reads a name and returns it in lower case, with a trailing dot.
+// hostName reads a name and returns it as questions have it: in lower case,
+// with a trailing dot, odd octets escaped.
 func hostName(s string) (string, error) {
-	s = reveal(s)
-	name, err := domainName(s)
-	if err != nil {
+	name, err := targetName(s)
+	return strings.ToLower(name), err
+}
+
+// targetName reads the name that a record points to. It keeps its spelling:
+// names of services are shown to people.
+func targetName(s string) (string, error) {
+	s = strings.TrimSuffix(reveal(s), ".")
+	if _, err := domainName(s); err != nil {
 		return "", err
 	}
-	if name == "" {
+	if s == "" {
 		return "", errors.New("a name is missing; write one such as db.example.com")
 	}
-	return dns.Fqdn(name), nil
+	var b strings.Builder
+	for i := range len(s) {
+		switch c := s[i]; {
+		case strings.IndexByte(` '@;()"\`, c) >= 0:
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c < ' ' || c > '~':
+			fmt.Fprintf(&b, `\%03d`, c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String() + ".", nil
 }
 
 // hostRecord reads name[,name…][,IPv4][,IPv6][,TTL].
@@ -83,7 +103,7 @@ func (p *parser) cname(value string) error {
 	if len(parts) < 2 {
 		return errors.New("the target is missing; write alias.example.com,name.example.com")
 	}
-	target, err := hostName(parts[len(parts)-1])
+	target, err := targetName(parts[len(parts)-1])
 	if err != nil {
 		return err
 	}
@@ -92,7 +112,7 @@ func (p *parser) cname(value string) error {
 		if err != nil {
 			return err
 		}
-		if alias == target {
+		if alias == strings.ToLower(target) {
 			return fmt.Errorf("%s is an alias of itself", alias)
 		}
 		for _, have := range p.Aliases {
@@ -120,7 +140,7 @@ func (p *parser) srvHost(value string) error {
 	}
 	rr := &dns.SRV{Hdr: header(name, dns.TypeSRV), Target: ".", Port: 1}
 	if len(parts) > 1 && parts[1] != "" {
-		if rr.Target, err = hostName(parts[1]); err != nil {
+		if rr.Target, err = targetName(parts[1]); err != nil {
 			return err
 		}
 	}
@@ -190,7 +210,7 @@ func (p *parser) ptrRecord(value string) error {
 	}
 	rr := &dns.PTR{Hdr: header(name, dns.TypePTR), Ptr: "."}
 	if len(parts) > 1 && parts[1] != "" {
-		if rr.Ptr, err = hostName(parts[1]); err != nil {
+		if rr.Ptr, err = targetName(parts[1]); err != nil {
 			return err
 		}
 	}
@@ -198,19 +218,18 @@ func (p *parser) ptrRecord(value string) error {
 	return nil
 }
 
-// mxHost reads name,target[,preference].
+// mxHost reads name[,target[,preference]].
 func (p *parser) mxHost(value string) error {
 	parts := fields(value)
 	name, err := hostName(parts[0])
 	if err != nil {
 		return err
 	}
-	if len(parts) < 2 || parts[1] == "" {
-		return fmt.Errorf("the mail server is missing; write %s,mail.example.com,10", strings.TrimSuffix(name, "."))
-	}
 	rr := &dns.MX{Hdr: header(name, dns.TypeMX), Preference: 1}
-	if rr.Mx, err = hostName(parts[1]); err != nil {
-		return err
+	if len(parts) > 1 && parts[1] != "" {
+		if rr.Mx, err = targetName(parts[1]); err != nil {
+			return err
+		}
 	}
 	if len(parts) > 2 {
 		n, err := number(parts[2], math.MaxUint16)
@@ -221,6 +240,27 @@ func (p *parser) mxHost(value string) error {
 	}
 	p.Records = append(p.Records, rr)
 	return nil
+}
+
+// findMailServers completes mail records that name none: it is the one of
+// mx-target, or this machine.
+func (p *parser) findMailServers() {
+	for _, rr := range p.Records {
+		mx, ok := rr.(*dns.MX)
+		if !ok || mx.Mx != "" {
+			continue
+		}
+		if mx.Mx = p.mxTarget; mx.Mx == "" {
+			machine, err := os.Hostname()
+			if err == nil {
+				mx.Mx, err = targetName(machine)
+			}
+			if err != nil {
+				p.fail("mx-host", "%s names no mail server, and this machine has no name: %v; name one with mx-target", mx.Hdr.Name, err)
+				return
+			}
+		}
+	}
 }
 
 // caaRecord reads name,flags,tag,value.
@@ -266,7 +306,7 @@ func (p *parser) naptrRecord(value string) error {
 		Flags: escape(reveal(parts[3])), Service: escape(reveal(parts[4])), Regexp: escape(reveal(parts[5])), Replacement: ".",
 	}
 	if len(parts) > 6 && parts[6] != "" {
-		if rr.Replacement, err = hostName(parts[6]); err != nil {
+		if rr.Replacement, err = targetName(parts[6]); err != nil {
 			return err
 		}
 	}
@@ -434,10 +474,10 @@ func (p *parser) synthDomain(value string) error {
 func (p *parser) findLoops() {
 	targets := map[string]string{}
 	for _, a := range p.Aliases {
-		targets[a.Hdr.Name] = a.Target
+		targets[a.Hdr.Name] = strings.ToLower(a.Target)
 	}
 	for _, a := range p.Aliases {
-		at := a.Target
+		at := targets[a.Hdr.Name]
 		for range len(targets) {
 			if at == a.Hdr.Name {
 				p.at = p.aliasAt[at]
@@ -453,6 +493,7 @@ func (p *parser) findLoops() {
 // domain the one of the configuration.
 func (p *parser) finish() {
 	p.findLoops()
+	p.findMailServers()
 	suffix := p.suffix(netip.Addr{})
 	if suffix == "" {
 		return

@@ -16,7 +16,7 @@ const dnsPort = 53
 // domainName returns a domain in lower case, without a trailing dot.
 func domainName(s string) (string, error) {
 	s = strings.ToLower(strings.TrimSuffix(s, "."))
-	if len(s) > 253 || strings.ContainsAny(s, " \t\x00") {
+	if len(s) > 253 || strings.Contains(s, "\x00") {
 		return "", fmt.Errorf("%q is not a domain; write one such as example.com", s)
 	}
 	for label := range strings.SplitSeq(s, ".") {
