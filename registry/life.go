@@ -88,6 +88,9 @@ func (t *tx) register(id ID, want *Clone, by Actor, takeover bool) (now *Clone, 
 	now = want.clone()
 	now.ID, now.Created, now.Incarnation = id, t.now, 1
 	if old != nil {
+		if old.Provider != "" && want.Owner != "" && want.Owner != old.Owner {
+			return nil, false, &FieldError{Field: "owner", Rule: "owner-kept", Detail: fmt.Sprintf("the clone was created for %s and stays theirs; leave owner out", orNobody(old.Owner))}
+		}
 		inherit(now, old, isNew)
 	}
 	if err := t.claim(now); err != nil {

@@ -484,6 +484,10 @@ func TestProvidedClone(t *testing.T) {
 		t.Fatal(err)
 	}
 	reg := shop("boot")
+	reg.Owner = "eve"
+	if _, err := r.Register(ctx, registry.System, c.ID, reg, false); !errors.Is(err, registry.ErrInvalid) {
+		t.Errorf("a startup script gives its clone away: %v, want ErrInvalid", err)
+	}
 	reg.Owner = ""
 	g, err := r.Register(ctx, registry.System, c.ID, reg, false)
 	if err != nil || g.Clone.State != registry.Ready || g.Clone.Incarnation != 1 || g.Clone.Owner != "ada" || g.Clone.Template != "shop@1" || !slices.Equal(g.Clone.Aliases, []string{"demo"}) {
