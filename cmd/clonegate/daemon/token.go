@@ -27,8 +27,12 @@ func ensureAdminToken(ctx context.Context, reg *registry.Registry, data string, 
 	name := AdminTokenFile(data)
 	secret, err := os.ReadFile(name)
 	if err == nil {
-		if _, err := reg.Authenticate(strings.TrimSpace(string(secret))); err != nil {
-			log.Warn("the admin token is not valid; remove its file and start again to make another", "file", name, "err", err)
+		token, err := reg.Authenticate(strings.TrimSpace(string(secret)))
+		if err == nil && token.Role != registry.RoleAdmin {
+			err = fmt.Errorf("token %s has role %s", token.ID, token.Role)
+		}
+		if err != nil {
+			log.Warn("this is no valid admin token; remove the file and start again to make another", "file", name, "err", err)
 		}
 		return nil
 	}
