@@ -193,7 +193,6 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 		fronts[i] = f
 	}
 	s.own = ownAddrs(fronts)
-	s.fronts.Store(&fronts)
 	if len(s.nameServers) == 0 {
 		s.nameServers = s.defaultNameServers(fronts)
 		for _, z := range s.zones {
@@ -203,6 +202,7 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 	if err := s.hireCouriers(); err != nil {
 		return fmt.Errorf("dns server: %w", err)
 	}
+	s.fronts.Store(&fronts) // Explain reads what stands above only after this
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() { closeAll(listeners) })
 	defer stop()
