@@ -99,10 +99,15 @@ func (f *flight) failed(ctx context.Context, err error) *entry {
 	return e
 }
 
-// land ends the flight.
+// land ends the flight. Only the first call does: when the server stops, its
+// courier and the one it was handed over to may both want to.
 func (f *flight) land(e *entry) {
 	v := f.view
 	v.flights.mu.Lock()
+	if v.flights.m[f.key] != f {
+		v.flights.mu.Unlock()
+		return
+	}
 	delete(v.flights.m, f.key)
 	waiters := f.waiters
 	v.flights.mu.Unlock()
