@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/clonegate/clonegate/pipeline"
 	"github.com/clonegate/clonegate/pipeline/durable"
@@ -67,13 +68,36 @@ func (p *Provider) Start(_ context.Context, id registry.ID, proc pipeline.Proces
 	return nil
 }
 
-// exec starts the program.
+// exec starts the program. Whoever else is just being started may hold the
+// program open for writing, as it was unpacked, until the exec that follows its
+// fork (golang.org/issue/22315); so a busy program is tried again for a while.
 func (c *clone) exec(proc pipeline.Process) (*exec.Cmd, error) {
 	out, err := os.OpenFile(c.logFile(proc.Name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, durable.Full(err)
 	}
 	defer out.Close()
+	for pause := time.Millisecond; ; pause *= 2 {
+		cmd := c.command(proc, out)
+		err := cmd.Start()
+		switch {
+		case err == nil:
+			return cmd, nil
+		case errors.Is(err, syscall.ETXTBSY) && pause <= busyPause:
+			time.Sleep(pause)
+		case errors.Is(err, fs.ErrNotExist) && strings.Contains(proc.Run[0], "/"):
+			return nil, fmt.Errorf("%w; if the file is there, the interpreter in its first line or its dynamic loader is not", err)
+		default:
+			return nil, err
+		}
+	}
+}
+
+// busyPause is the longest pause before a busy program is tried again.
+const busyPause = time.Second
+
+// command returns how the program is started, with its output going to out.
+func (c *clone) command(proc pipeline.Process, out *os.File) *exec.Cmd {
 	program := proc.Run[0]
 	if strings.Contains(program, "/") && !filepath.IsAbs(program) {
 		program = filepath.Join(c.files(), program)
@@ -93,13 +117,7 @@ func (c *clone) exec(proc pipeline.Process) (*exec.Cmd, error) {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
 	slices.Sort(cmd.Env)
-	if err := cmd.Start(); err != nil {
-		if errors.Is(err, fs.ErrNotExist) && strings.Contains(proc.Run[0], "/") {
-			return nil, fmt.Errorf("%w; if the file is there, the interpreter in its first line or its dynamic loader is not", err)
-		}
-		return nil, err
-	}
-	return cmd, nil
+	return cmd
 }
 
 // killGroup signals every process of a group. That there is none left is no
