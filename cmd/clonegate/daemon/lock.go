@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,6 +35,20 @@ func (e *InUseError) Error() string {
 	return fmt.Sprintf("data directory %s is in use by %s; stop that daemon, or give this one its own directory with --data", e.Dir, who)
 }
 
+// A daemon that was killed while it started a program lives on in that child
+// for a moment, between fork and exec, and with it the lock.
+const (
+	lockPatience = 2 * time.Second
+	lockPause    = 50 * time.Millisecond
+)
+
+// isAlive reports whether a process with this ID runs; one that is not known
+// may.
+func isAlive(pid string) bool {
+	n, err := strconv.Atoi(pid)
+	return err != nil || n <= 0 || !errors.Is(unix.Kill(n, 0), unix.ESRCH)
+}
+
 // LockData locks a data directory that exists. The error is an *InUseError if
 // another daemon has it.
 func LockData(dir string) (*Lock, error) {
@@ -41,13 +57,22 @@ func LockData(dir string) (*Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer f.Close()
+	for patience := lockPatience; ; patience -= lockPause {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
+			f.Close()
 			return nil, fmt.Errorf("data directory: lock %s: %w", name, err)
 		}
 		pid, _ := os.ReadFile(name)
-		return nil, &InUseError{Dir: dir, Process: strings.TrimSpace(string(pid))}
+		holder := strings.TrimSpace(string(pid))
+		if patience <= 0 || isAlive(holder) {
+			f.Close()
+			return nil, &InUseError{Dir: dir, Process: holder}
+		}
+		time.Sleep(lockPause)
 	}
 	// For the message above only, and always as long: the lock holds without
 	// it, and a full disk has room for what was there before.
