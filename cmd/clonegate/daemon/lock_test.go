@@ -27,11 +27,12 @@ func TestLockOfADeadDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer held.Close()
-	if err := unix.Flock(int(held.Fd()), unix.LOCK_EX); err != nil {
+	fd := int(held.Fd())
+	if err := unix.Flock(fd, unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
 	held.WriteString(strconv.Itoa(dead.Process.Pid))
-	time.AfterFunc(200*time.Millisecond, func() { unix.Flock(int(held.Fd()), unix.LOCK_UN) })
+	time.AfterFunc(200*time.Millisecond, func() { unix.Flock(fd, unix.LOCK_UN) })
 	lock, err := daemon.LockData(dir)
 	if err != nil {
 		t.Fatalf("a dead daemon's lock, given up after 200 ms: %v", err)
