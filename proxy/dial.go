@@ -47,7 +47,7 @@ func (e *dialError) Unwrap() error { return e.err }
 
 // dial connects to an endpoint, with TLS if it speaks https. Every error is a
 // *dialError.
-func (d *dialer) dial(ctx context.Context, e *endpoint) (net.Conn, error) {
+func (d *dialer) dial(ctx context.Context, e *endpoint) (*backend, error) {
 	if err := d.check(e.addr); err != nil {
 		return nil, &dialError{addr: e.addr, refused: true, err: err}
 	}
@@ -67,14 +67,14 @@ func (d *dialer) dial(ctx context.Context, e *endpoint) (net.Conn, error) {
 		return nil, &dialError{addr: e.addr, err: errors.New("the endpoint has left its pool")}
 	}
 	if e.protocol != registry.HTTPS {
-		return kept, nil
+		return newBackend(kept, c, e), nil
 	}
 	secure := tls.Client(kept, d.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		kept.Close()
 		return nil, &dialError{addr: e.addr, err: fmt.Errorf("tls: %w", err)}
 	}
-	return secure, nil
+	return newBackend(secure, c, e), nil
 }
 
 // A conn is a connection to an endpoint, which knows it until it is closed.

@@ -103,6 +103,14 @@ func (p *pool) pick(tried []*endpoint) (*endpoint, Reason) {
 	return e, ""
 }
 
+// protocol returns what all endpoints of the pool speak, "" if there are none.
+func (p *pool) protocol() registry.Protocol {
+	if members := *p.members.Load(); len(members) > 0 {
+		return members[0].endpoint.protocol
+	}
+	return ""
+}
+
 // takes reports whether requests may be sent to a member: if it is not known
 // to be unhealthy, and was not tried.
 func (m *member) takes(tried []*endpoint) bool {

@@ -58,6 +58,37 @@ func (b *Body) begin(s bodyState) {
 // Over reports whether the body was read to its end.
 func (b *Body) Over() bool { return b.state == bodyOver }
 
+// Whole reports whether p holds all that is left of the body, or its fault.
+func (b *Body) Whole(p []byte) bool {
+	switch b.state {
+	case bodyOver:
+		return true
+	case bodyOpen:
+		return false
+	case bodySized:
+		return b.left <= int64(len(p))
+	}
+	trial := *b
+	trial.Trailers = Section{}
+	for {
+		_, n, err := trial.Next(p)
+		if p = p[n:]; err != nil || n == 0 {
+			return err != nil
+		}
+	}
+}
+
+// Left returns how many octets are left of a sized body, or -1.
+func (b *Body) Left() int64 {
+	switch b.state {
+	case bodyOver:
+		return 0
+	case bodySized:
+		return b.left
+	}
+	return -1
+}
+
 // Open reports whether only the end of the connection ends the body.
 func (b *Body) Open() bool { return b.state == bodyOpen }
 

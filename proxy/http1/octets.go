@@ -108,9 +108,9 @@ func EqualFold(b []byte, s string) bool {
 	return true
 }
 
-// sameFold reports whether two stretches differ at most in the case of ASCII
+// SameFold reports whether two stretches differ at most in the case of ASCII
 // letters.
-func sameFold(a, b []byte) bool {
+func SameFold(a, b []byte) bool {
 	if len(a) != len(b) {
 		return false
 	}

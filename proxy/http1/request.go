@@ -49,6 +49,7 @@ func (r *Request) Parse(b []byte, max int) (done bool, err error) {
 }
 
 func (r *Request) parse(b []byte) (bool, error) {
+	r.from(b)
 	for !r.line {
 		from, to, ok, err := r.lines.next(b)
 		if !ok || err != nil {
@@ -226,7 +227,7 @@ func (r *Request) host(value Span) error {
 		r.Authority = value
 		return nil
 	}
-	if !sameFold(host, r.Buf[r.Authority.From:r.Authority.To]) {
+	if !SameFold(host, r.Buf[r.Authority.From:r.Authority.To]) {
 		return ErrHostDiffers
 	}
 	return nil

@@ -31,6 +31,7 @@ func (r *Response) Parse(b []byte, max int) (done bool, err error) {
 }
 
 func (r *Response) parse(b []byte) (bool, error) {
+	r.from(b)
 	if !r.line {
 		from, to, ok, err := r.lines.next(b)
 		if !ok || err != nil {

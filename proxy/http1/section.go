@@ -82,10 +82,18 @@ type Field struct {
 type Section struct {
 	Buf    []byte // what the offsets point into
 	Fields []Field
+
+	end int // of the last line in Buf, if a parser has read it
 }
 
-// Reset empties the section and keeps its memory.
-func (s *Section) Reset() { s.Buf, s.Fields = nil, s.Fields[:0] }
+// Reset empties the section and keeps its memory, but not the buffer that it
+// was parsed from.
+func (s *Section) Reset() {
+	if s.end > 0 {
+		s.Buf, s.end = nil, 0
+	}
+	s.Buf, s.Fields = s.Buf[:0], s.Fields[:0]
+}
 
 // Name returns the name of a field of the section, as it was spelled.
 func (s *Section) Name(f Field) []byte { return s.Buf[f.Name.From:f.Name.To] }
@@ -148,16 +156,20 @@ func (l *lines) next(b []byte) (from, to int, ok bool, err error) {
 	return from, to - 1, true, nil
 }
 
+// from makes b what offsets point into.
+func (s *Section) from(b []byte) { s.Buf, s.end = b, len(b) }
+
 // parse reads field lines up to the empty one that ends the section. It is
 // called again with more octets until done.
 func (s *Section) parse(b []byte, l *lines) (done bool, err error) {
-	s.Buf = b
+	s.from(b)
 	for {
 		from, to, ok, err := l.next(b)
 		if !ok || err != nil {
 			return false, err
 		}
 		if from == to {
+			s.end = from
 			return true, nil
 		}
 		if len(s.Fields) == maxFields {
@@ -188,4 +200,26 @@ func parseField(b []byte, from, to int) (Field, error) {
 		return Field{}, ErrFieldValue
 	}
 	return Field{Name: span(from, i), Value: span(begin, end), Kind: KindOf(b[from:i])}, nil
+}
+
+// AppendLines appends the field lines from the ith up to the jth, each with its
+// end. Lines that came from a parser are copied as they were.
+func (s *Section) AppendLines(dst []byte, i, j int) []byte {
+	if i >= j {
+		return dst
+	}
+	if s.end > 0 {
+		to := s.end
+		if j < len(s.Fields) {
+			to = int(s.Fields[j].Name.From)
+		}
+		return append(dst, s.Buf[s.Fields[i].Name.From:to]...)
+	}
+	for _, f := range s.Fields[i:j] {
+		dst = append(dst, s.Name(f)...)
+		dst = append(dst, ": "...)
+		dst = append(dst, s.Value(f)...)
+		dst = append(dst, "\r\n"...)
+	}
+	return dst
 }
