@@ -87,9 +87,12 @@ func (r *replay) round(b *testing.B, n int) {
 // answer1K is how a gateway answers with a page of 1 KiB.
 func answer1K(body []byte) http2.HandlerFunc {
 	names := [][2][]byte{
-		{[]byte("content-type"), []byte("text/html; charset=utf-8")}, {[]byte("content-length"), []byte(strconv.Itoa(len(body)))},
-		{[]byte("date"), []byte("Sat, 21 Nov 2026 10:00:00 GMT")}, {[]byte("etag"), []byte(`"0123456789abcdef"`)},
-		{[]byte("cache-control"), []byte("no-cache")}, {[]byte("x-request-id"), []byte("0123456789abcdef")},
+		{[]byte("content-type"), []byte("text/html; charset=utf-8")},
+		{[]byte("content-length"), []byte(strconv.Itoa(len(body)))},
+		{[]byte("date"), []byte("Sat, 21 Nov 2026 10:00:00 GMT")},
+		{[]byte("etag"), []byte(`"0123456789abcdef"`)},
+		{[]byte("cache-control"), []byte("no-cache")},
+		{[]byte("x-request-id"), []byte("0123456789abcdef")},
 	}
 	return func(s *http2.Stream) {
 		for _, f := range names {

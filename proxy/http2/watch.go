@@ -72,12 +72,12 @@ func (c *conn) watchConn() bool {
 		c.stopLocked(&ConnError{h2.ErrCodeSettingsTimeout, "the client has not acknowledged SETTINGS"})
 		return true
 	}
-	idle := len(c.streams) == 0 && c.lastID == c.lastSeen && c.acked
+	opened := c.lastID != c.lastSeen
 	c.lastSeen = c.lastID
 	switch {
-	case !idle:
+	case len(c.streams) > 0 || !c.acked:
 		c.idleSince = time.Time{}
-	case c.idleSince.IsZero():
+	case c.idleSince.IsZero() || opened:
 		c.idleSince = time.Now()
 	case time.Since(c.idleSince) >= c.srv.cfg.Idle:
 		c.stopLocked(errDone)
