@@ -33,7 +33,7 @@ type replay struct {
 	blk  bytes.Buffer
 }
 
-func newReplay(b *testing.B, nc net.Conn) *replay {
+func newReplay(nc net.Conn) *replay {
 	r := &replay{nc: nc, id: 1, in: make([]byte, 64<<10)}
 	r.enc = hpack.NewEncoder(&r.blk)
 	r.out.WriteString(h2.ClientPreface)
@@ -44,12 +44,17 @@ func newReplay(b *testing.B, nc net.Conn) *replay {
 	return r
 }
 
-// round sends n requests in one write and reads until they are answered.
-func (r *replay) round(b *testing.B, n int) {
-	for range n {
+// round sends n requests in one write and reads until they are answered. Their
+// path is given, or else "/".
+func (r *replay) round(b testing.TB, n int, path ...string) {
+	for i := range n {
 		r.blk.Reset()
-		for i := 0; i < len(browserHead); i += 2 {
-			r.enc.WriteField(hpack.HeaderField{Name: browserHead[i], Value: browserHead[i+1]})
+		for k := 0; k < len(browserHead); k += 2 {
+			f := hpack.HeaderField{Name: browserHead[k], Value: browserHead[k+1]}
+			if f.Name == ":path" && len(path) > 0 {
+				f.Value = path[i]
+			}
+			r.enc.WriteField(f)
 		}
 		block := r.blk.Bytes()
 		r.out.Write([]byte{0, byte(len(block) >> 8), byte(len(block)), 1, 5, byte(r.id >> 24), byte(r.id >> 16), byte(r.id >> 8), byte(r.id)})
@@ -103,9 +108,6 @@ func answer1K(body []byte) http2.HandlerFunc {
 	}
 }
 
-// allocsPerRequest is what a request on the steady path may allocate.
-const allocsPerRequest = 2
-
 func BenchmarkRequest(b *testing.B) {
 	cert := selfSigned(b)
 	for _, streams := range []int{1, 8, 64} {
@@ -122,7 +124,7 @@ func BenchmarkRequest(b *testing.B) {
 				}
 				go newServer(b, http2.Config{}).Serve(b.Context(), server, answer1K(make([]byte, 1024)))
 				defer client.Close()
-				r := newReplay(b, client)
+				r := newReplay(client)
 				for range 10 {
 					r.round(b, streams)
 				}

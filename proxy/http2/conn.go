@@ -24,6 +24,7 @@ type conn struct {
 	cookie  string    // the joined cookie of the request before
 	block   []byte    // a field block that goes on in CONTINUATION frames
 	opening opening   // the block that is being read
+	pinned  bool      // dec refers to the memory of the last block
 	ready   []*Stream // to be started when all that was read has been looked at
 
 	mu sync.Mutex
@@ -71,8 +72,8 @@ func newConn(srv *Server, nc net.Conn, h Handler) *conn {
 	c := &conn{
 		srv: srv, nc: nc, handler: h,
 		streams:      make(map[uint32]*Stream),
-		frames:       newBudget(idleFrames, idleRefill),
-		cuts:         newBudget(cutStreams, cutRefill),
+		frames:       newBudget(idleFrames, idleMost, idleRefill),
+		cuts:         newBudget(cutStreams, cutStreams, cutRefill),
 		recvRoom:     srv.cfg.ConnWindow,
 		sendRoom:     firstWindow,
 		clientWindow: firstWindow,
@@ -141,6 +142,9 @@ func (c *conn) fill() error {
 		c.mu.Lock()
 		c.partial = partial
 		c.mu.Unlock()
+	}
+	if !c.in.partial && c.pinned {
+		c.unpin()
 	}
 	return c.in.fill(c.nc, &c.srv.readers)
 }

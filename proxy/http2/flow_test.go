@@ -296,14 +296,15 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// Who has taken its notice back is not told, even at the same time.
+// Who has taken its notice back is not told, and who comes late is told at once.
 func TestNotifyNil(t *testing.T) {
-	done := make(chan struct{})
+	begun, done := make(chan struct{}), make(chan struct{})
 	p := dial(t, newServer(t, http2.Config{}), func(s *http2.Stream) {
 		defer close(done)
 		gone := make(chan struct{})
 		s.Notify(notice(func(error) { t.Error("told, though taken back") }))
 		s.Notify(notice(func(error) { close(gone) }))
+		close(begun)
 		<-gone
 		again := false
 		s.Notify(notice(func(error) { again = true }))
@@ -312,6 +313,7 @@ func TestNotifyNil(t *testing.T) {
 		}
 	})
 	p.request(1, false, post()...)
+	<-begun
 	p.WriteRSTStream(1, h2.ErrCodeCancel)
 	<-done
 }

@@ -70,7 +70,7 @@ func (c *conn) appendData(s *Stream, p []byte, end bool) {
 	c.sendRoom -= len(p)
 	s.sendRoom -= len(p)
 	s.moved = true
-	c.frames.earn(dataEarns)
+	c.frames.earn(dataEarns + len(p)/octetsEarn)
 	if end {
 		s.finishLocked()
 	}

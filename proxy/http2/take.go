@@ -140,11 +140,11 @@ func (c *conn) takeReset(f frame) *ConnError {
 		}
 		return err
 	}
-	finished := s.finished
+	answered := s.headSent
 	s.cut = true
 	c.srv.cfg.Count(ClientReset)
 	s.failLocked(&StreamError{Code: h2.ErrCode(binary.BigEndian.Uint32(f.payload)), Client: true})
-	if finished { // the client was answered
+	if answered { // as it asked for: nothing was had for nothing
 		return c.idleFrame(1)
 	}
 	return c.cutStream()

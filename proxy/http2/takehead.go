@@ -70,6 +70,18 @@ func (c *conn) takeField(f hpack.HeaderField) {
 	c.head.add(f.Name, f.Value)
 }
 
+// unpinBlock is a whole field block, of the least effect: ":method: GET".
+var unpinBlock = []byte{0x82}
+
+// unpin makes the decoder forget the memory of the last block, which is not
+// to be kept from others while the connection waits.
+func (c *conn) unpin() {
+	c.pinned = false
+	c.dec.SetEmitEnabled(false)
+	c.dec.Write(unpinBlock)
+	c.dec.Close()
+}
+
 // takeBlock acts on a whole field block, a request's or its trailers'. It is
 // decoded whatever becomes of it, because the next depends on it.
 func (c *conn) takeBlock(block []byte) *ConnError {
@@ -77,6 +89,7 @@ func (c *conn) takeBlock(block []byte) *ConnError {
 	trailers := o.id <= c.lastID // only this goroutine changes it
 	c.head.reset(trailers)
 	c.dec.SetEmitEnabled(true)
+	c.pinned = true
 	_, err := c.dec.Write(block)
 	if err == nil {
 		err = c.dec.Close()
