@@ -25,17 +25,15 @@ func (e *engine) carry(ctx context.Context, c client, x *exchange, t *trip) {
 // route finds out where a request goes and sends it there. A refusal means
 // that the client was answered nothing yet.
 func (e *engine) route(ctx context.Context, c client, x *exchange, t *trip) *refusal {
-	var reason Reason
-	if x.target, reason = e.g.resolve(x.request.host); reason != "" {
-		return &refusal{reason: reason}
+	w := x.way
+	if revision := e.g.cfg.Routes.Revision(); w.host != x.request.host || w.revision != revision || w.pool == nil {
+		reason := e.g.find(w, x.request.host, revision)
+		if x.target, x.tenant = w.target, w.tenant; reason != "" {
+			return &refusal{reason: reason}
+		}
 	}
-	if x.tenant = e.g.tenants.of(x.target.clone); x.tenant == nil {
-		return &refusal{reason: Stopping} // it left this instant
-	}
-	p := x.tenant.pool(x.target.service)
-	if p == nil {
-		return &refusal{reason: UnknownService}
-	}
+	p := w.pool
+	x.target, x.tenant = w.target, w.tenant
 	x.working = true
 	if x.tenant.atWork.Add(1) > int64(e.g.cfg.Limits.RequestsPerClone) {
 		return &refusal{reason: Overloaded}

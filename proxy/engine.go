@@ -57,7 +57,7 @@ func (e *engine) serve(ctx context.Context, l Listeners) error {
 	for _, ln := range l.Redirect {
 		running.Go(func() error {
 			return accept(ctx, sources.listener(ln), func(c net.Conn) {
-				w := &wire{Conn: c}
+				w := &wire{Conn: newSocket(c)}
 				e.run(work, newSession(e, w, w, false))
 			})
 		})
@@ -100,7 +100,7 @@ func accept(ctx context.Context, ln net.Listener, serve func(net.Conn)) error {
 
 // welcome sets up TLS and serves what the client speaks.
 func (e *engine) welcome(ctx context.Context, c net.Conn, config *tls.Config, http2 *handover) {
-	w := &wire{Conn: c}
+	w := &wire{Conn: newSocket(c)}
 	secure := tls.Server(w, config)
 	shaking, stop := context.WithTimeout(ctx, e.g.cfg.Limits.HeadTimeout)
 	err := secure.HandshakeContext(shaking)

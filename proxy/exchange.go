@@ -46,6 +46,7 @@ type exchange struct {
 	trusted bool   // whether the peer's forwarding fields are believed
 	proto   string // "HTTP/2.0"
 	request request
+	way     *way // of an earlier request on the connection, or empty
 	target  target
 
 	tenant   *tenant // nil if the request led to none

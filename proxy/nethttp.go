@@ -40,7 +40,9 @@ func (e *engine) serveHanded(w http.ResponseWriter, r *http.Request) {
 	peer := peerAddr(r.RemoteAddr)
 	x.begin(time.Now(), peer, e.g.policy.trusts(peer), r.Proto)
 	c := &handed{w: w, r: r, rc: http.NewResponseController(w), x: x, stall: e.g.cfg.Limits.StallTimeout, hurried: true}
-	t := newTurn(e)
+	t := e.turns.Get().(*turn) // for its trip
+	defer e.turns.Put(t)
+	x.way = new(way)
 	if refused := noteHanded(&x.request, r, e.g.cfg.Limits.HeadBytes); refused != nil {
 		e.refuse(c, x, refused)
 	} else {

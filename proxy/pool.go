@@ -89,6 +89,10 @@ func (p *pool) pick(tried []*endpoint) (*endpoint, Reason) {
 	if len(members) == 0 {
 		return nil, NoEndpoint
 	}
+	if len(members) == 1 && len(tried) == 0 && members[0].health.Load() != unhealthy {
+		members[0].open.Add(1)
+		return members[0].endpoint, ""
+	}
 	now := time.Now()
 	e := choose(members, func(m *member) bool {
 		return m.takes(tried) && !m.isBenched(now)

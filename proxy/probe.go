@@ -45,6 +45,7 @@ func (e *engine) probeHTTP1(ctx context.Context, rq *request, k *check) (status 
 	t.out = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n", rq.target, rq.authority)
 	t.out = append(rq.fields.AppendLines(t.out, 0, len(rq.fields.Fields)), "\r\n"...)
 	t.begin(&nurse{ctx: ctx}, rq, time.Now(), k.health.Timeout.Duration())
+	defer t.giveBuffer()
 	defer t.end()
 	if err := t.send(ctx, k.endpoint); err != nil {
 		return 0, err

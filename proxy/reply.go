@@ -7,9 +7,9 @@ import (
 
 // reply sends the answer, whose head was received, to the client as it comes.
 func (t *trip) reply(x *exchange) {
-	a := responseOf(&t.res, t.rq.method)
+	t.head = responseOf(&t.res, t.rq.method)
 	t.c.unhurry()
-	if t.c.head(&a) != nil {
+	if t.c.head(&t.head) != nil {
 		x.reason = ClientGone
 		return
 	}

@@ -26,8 +26,10 @@ type session struct {
 	state atomic.Int32
 	octet [1]byte
 
-	// The last authority that a request named: most name the same.
+	// The last authority that a request named, and where it led: most name the
+	// same.
 	authority, host string
+	way             way
 }
 
 // The states of a session.
@@ -129,7 +131,7 @@ func (s *session) linger(buf []byte) {
 // reset ends the connection in a way that cannot be taken for the end of an
 // answer.
 func (s *session) reset() {
-	if l, ok := s.wire.Conn.(interface{ SetLinger(int) error }); ok {
+	if l, ok := bare(s.wire.Conn).(interface{ SetLinger(int) error }); ok {
 		l.SetLinger(0)
 	}
 	s.wire.Close()

@@ -51,6 +51,7 @@ type trip struct {
 	due     time.Time // when an answer must begin; zero: not decided
 
 	res   http1.Response
+	head  response // of res, for the client
 	body  http1.Body
 	buf   *[]byte
 	r, w  int
@@ -101,7 +102,7 @@ func (t *trip) end() {
 			l.Close()
 		}
 	}
-	if t.buf != nil {
+	if len(*t.buf) > smallBuffer {
 		t.giveBuffer()
 	}
 	t.c, t.rq = nil, nil
@@ -388,8 +389,8 @@ func (t *trip) passInterim() error {
 		return errors.New("it sends interim answers without end")
 	}
 	t.promised = t.promised || t.res.Status == 100
-	a := responseOf(&t.res, t.rq.method)
-	if err := t.c.interim(&a); err != nil {
+	t.head = responseOf(&t.res, t.rq.method)
+	if err := t.c.interim(&t.head); err != nil {
 		return errCut
 	}
 	t.r += t.res.Len
@@ -475,8 +476,8 @@ func (t *trip) wait() error {
 func (t *trip) waitForBody() error {
 	if t.rq.expects && !t.promised && t.now.Sub(t.asked) >= continueAfter {
 		t.promised = true
-		a := response{status: 100, fields: new(http1.Section), empty: true}
-		if err := t.c.interim(&a); err != nil {
+		t.head = response{status: 100, phrase: []byte("Continue"), fields: new(http1.Section), empty: true}
+		if err := t.c.interim(&t.head); err != nil {
 			return errCut
 		}
 	}

@@ -46,7 +46,7 @@ type turn struct {
 }
 
 func newTurn(e *engine) *turn {
-	t := &turn{looked: make(chan struct{}, 1)}
+	t := &turn{looked: make(chan struct{}, 1), in: e.small.get(), out: e.small.get()}
 	t.trip = trip{up: e.upstream, buffers: e.small, large: e.large}
 	return t
 }
@@ -54,17 +54,23 @@ func newTurn(e *engine) *turn {
 // begin takes the octet that the session has read.
 func (t *turn) begin(s *session) {
 	t.s = s
-	t.in, t.out = s.e.small.get(), s.e.small.get()
 	*t.out = (*t.out)[:0]
 	(*t.in)[0] = s.octet[0]
 	t.r, t.w = 0, 1
 }
 
-// release gives up the session and the buffers.
+// release gives up the session, and buffers that have grown.
 func (t *turn) release() {
-	t.s.e.small.put(t.in)
-	t.s.e.small.put(t.out)
-	t.s, t.in, t.out = nil, nil, nil
+	if len(*t.in) > smallBuffer {
+		t.in = t.s.e.small.get()
+	}
+	if cap(*t.out) > smallBuffer {
+		t.out = t.s.e.small.get()
+	}
+	if cap(t.trip.out) > largeBuffer {
+		t.trip.out = nil
+	}
+	t.s = nil
 }
 
 // carry carries one request. It returns whether the connection can carry another.
@@ -74,6 +80,7 @@ func (t *turn) carry(ctx context.Context) bool {
 	t.r, t.w = 0, t.w-t.r
 	now := time.Now()
 	x.begin(now, t.s.peer, t.s.trusted, "HTTP/1.1")
+	x.way = &t.s.way
 	t.trip.now = now
 	t.keep, t.began, t.ended, t.sized, t.chunked, t.silent = true, false, false, false, false, false
 	t.left.Store(false)

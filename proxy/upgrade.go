@@ -16,8 +16,8 @@ func (e *engine) tunnel(c client, x *exchange, t *trip) *refusal {
 	}
 	defer x.tenant.removeTunnel(tun)
 	x.rest() // it is no request at work any more
-	a := responseOf(&t.res, x.request.method)
-	if err := c.head(&a); err != nil {
+	t.head = responseOf(&t.res, x.request.method)
+	if err := c.head(&t.head); err != nil {
 		x.reason, x.cause = ClientGone, err.Error()
 		return nil
 	}
