@@ -22,13 +22,13 @@ func (s *Stream) WriteHead(status int, end bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer s.emptyBlock()
-	if s.headSent {
+	interim := status < 200
+	if s.headSent || interim && end {
 		return ErrOrder
 	}
 	if err := s.waitOutbox(); err != nil {
 		return err
 	}
-	interim := status < 200
 	s.headSent = !interim
 	var lead [8]byte
 	s.appendBlockLocked(appendStatus(c.blockLead(lead[:0]), status), end)
@@ -59,7 +59,8 @@ func (s *Stream) WriteTrailers() error {
 // WriteData writes octets of the answer's body, and ends the answer if end is
 // true; p may be empty then. It returns when the last octet is in the
 // connection's outbox, and waits for the client's flow control and for other
-// streams' turns meanwhile. p may be used again at once.
+// streams' turns meanwhile; it may also write to the connection, for all its
+// streams, and so be held up by a client that reads slowly. p may be used again at once.
 func (s *Stream) WriteData(p []byte, end bool) error {
 	c := s.c
 	c.mu.Lock()

@@ -336,5 +336,10 @@ func (c *conn) linger() {
 			return
 		}
 	}
-	io.CopyN(io.Discard, c.nc, 1<<20) // ends by the client's leaving, the deadline, or patience
+	var some [512]byte
+	for range 1 << 11 { // ends by the client's leaving, the deadline, or patience
+		if _, err := c.nc.Read(some[:]); err != nil {
+			return
+		}
+	}
 }

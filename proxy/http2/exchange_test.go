@@ -201,6 +201,7 @@ func TestOrder(t *testing.T) {
 		errs <- []error{
 			s.WriteData([]byte("x"), false),
 			s.WriteTrailers(),
+			s.WriteHead(100, true),
 			s.WriteHead(200, true),
 			s.WriteHead(200, true),
 			s.WriteData([]byte("x"), true),
@@ -213,7 +214,7 @@ func TestOrder(t *testing.T) {
 		t.Errorf("got %+v", a)
 	}
 	for i, err := range <-errs {
-		if want := i != 2 && i != 5; (err == http2.ErrOrder) != want {
+		if want := i != 3 && i != 6; (err == http2.ErrOrder) != want {
 			t.Errorf("call %d: got %v", i, err)
 		}
 	}

@@ -36,6 +36,7 @@ type Stream struct {
 	reset     bool // by us: RST_STREAM has been sent
 	cut       bool // by the client: RST_STREAM has been received
 	counted   bool // against Config.Streams
+	patient   bool // the body may be waited for without end
 
 	readable sync.Cond
 	writable sync.Cond
@@ -128,6 +129,14 @@ func (s *Stream) Read(p []byte) (int, error) {
 		s.readable.Wait()
 		s.reading = false
 	}
+}
+
+// Patient lifts Config.Stall from the request's body, for protocols in which a
+// client's silence is meant before the answer has begun.
+func (s *Stream) Patient() {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.patient = true
 }
 
 // Trailers returns the fields that followed the body, once Read has returned

@@ -158,7 +158,7 @@ func (c *conn) takeTrailers() *ConnError {
 		return c.misuse(id, h2.ErrCodeStreamClosed, "HEADERS after the end of the request")
 	case !c.opening.end:
 		return c.misuse(id, h2.ErrCodeProtocol, "HEADERS inside a body")
-	case c.head.Oversized:
+	case c.head.Oversized || c.held+c.head.size+c.srv.cfg.ConnWindow > c.srv.cfg.Memory:
 		return c.misuse(id, h2.ErrCodeEnhanceYourCalm, "trailers over the limit")
 	case c.head.fault != "":
 		return c.misuse(id, h2.ErrCodeProtocol, c.head.fault)

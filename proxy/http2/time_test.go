@@ -79,6 +79,22 @@ func TestQuietStream(t *testing.T) {
 	})
 }
 
+// Nor is a body that is slow to come, if the handler says so.
+func TestPatient(t *testing.T) {
+	timed(t, http2.Config{}, func(s *http2.Stream) {
+		s.Patient()
+		io.Copy(io.Discard, s)
+		ok(s)
+	}, func(t *testing.T, p *peer) {
+		p.request(1, false, post("content-type", "application/grpc")...)
+		time.Sleep(time.Hour)
+		p.WriteData(1, true, []byte("x"))
+		if a := p.answer(1); a.status != "200" {
+			t.Errorf("got %+v, want 200", a)
+		}
+	})
+}
+
 func TestStalls(t *testing.T) {
 	upload := func(s *http2.Stream) {
 		if _, err := io.Copy(io.Discard, s); err == nil {

@@ -108,7 +108,7 @@ func (c *conn) nextLook() time.Duration {
 // body is awaited, that is so only before the answer has begun: from then on
 // the silence may be meant.
 func (c *conn) watchStream(s *Stream) {
-	body := s.reading && !s.headSent && s.recvRoom > 0 && c.recvRoom > 0
+	body := s.reading && !s.patient && !s.headSent && s.recvRoom > 0 && c.recvRoom > 0
 	s.stalls = count((body || s.writing != nothing) && !s.moved, s.stalls)
 	s.moved = false
 	if s.stalls >= watches {
