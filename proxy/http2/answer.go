@@ -116,7 +116,7 @@ func (s *Stream) appendBlockLocked(lead []byte, end bool) {
 func (s *Stream) finishLocked() {
 	s.finished = true
 	if s.ended {
-		s.c.uncount(s)
+		s.c.closeLocked(s)
 	}
 }
 

@@ -199,7 +199,9 @@ func (c *conn) removeLocked(s *Stream) {
 	c.uncount(s)
 	delete(c.streams, s.id)
 	c.held -= s.size
-	c.closed.add(s.id, s.reset && !s.ended && !s.cut)
+	if !s.over() {
+		c.closed.add(s.id, s.reset && !s.ended && !s.cut)
+	}
 	if len(c.streams) > 0 {
 		return
 	}
@@ -207,6 +209,21 @@ func (c *conn) removeLocked(s *Stream) {
 	if c.draining {
 		c.stopLocked(errDone)
 	}
+}
+
+// closeLocked notes that a stream is over, though its handler may have
+// something left to do.
+func (c *conn) closeLocked(s *Stream) {
+	c.uncount(s)
+	c.closed.add(s.id, false)
+}
+
+// open returns a stream that is not over, or nil.
+func (c *conn) open(id uint32) *Stream {
+	if s := c.streams[id]; s != nil && !s.over() {
+		return s
+	}
+	return nil
 }
 
 // uncount ends a stream's counting against the limit.
@@ -294,7 +311,9 @@ func (c *conn) shutdown(err error) error {
 		c.broken = true // nobody listens
 	}
 	for _, s := range c.streams {
-		s.failLocked(ErrGone)
+		if !s.over() {
+			s.failLocked(ErrGone)
+		}
 	}
 	c.announce()
 	c.dropReady()

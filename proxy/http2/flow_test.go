@@ -117,7 +117,13 @@ func TestFair(t *testing.T) {
 	for id := uint32(5); id < 5+2*streams; id += 2 {
 		p.request(id, true, get()...)
 	}
-	p.wantNoData() // all are waiting
+	for heads := 0; heads < streams+1; heads++ { // with which all begin to wait
+		f, ok := p.next().(*h2.HeadersFrame)
+		for ; !ok; f, ok = p.next().(*h2.HeadersFrame) {
+		}
+		p.fields(f)
+	}
+	p.wantNoData()
 	total := make(map[uint32]int)
 	for range 100 {
 		p.WriteWindowUpdate(0, 16_375)

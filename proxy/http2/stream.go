@@ -147,8 +147,8 @@ func (s *Stream) Trailers() []Field {
 	return s.trailers
 }
 
-// Notify has k told when the client resets the stream or is gone; at once, if
-// that has happened. Nobody but k is told, and with nil nobody; after Notify
+// Notify has k told when the stream is reset or its client is gone before both
+// sides have ended; at once, if that has happened. Nobody but k is told, and with nil nobody; after Notify
 // has returned, the one before is not told any more.
 func (s *Stream) Notify(k Canceler) {
 	s.c.mu.Lock()
@@ -166,6 +166,9 @@ func (s *Stream) Err() error {
 	defer s.c.mu.Unlock()
 	return s.err
 }
+
+// over reports whether both sides of the stream have ended.
+func (s *Stream) over() bool { return s.finished && s.ended }
 
 // failLocked ends both sides of the stream.
 func (s *Stream) failLocked(err error) {
@@ -201,7 +204,7 @@ func (s *Stream) Abort(code h2.ErrCode) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.err == nil && !(s.finished && s.ended) {
+	if s.err == nil && !s.over() {
 		s.resetLocked(&StreamError{Code: code})
 		c.flushLocked()
 	}

@@ -84,7 +84,7 @@ func (c *conn) takeLocked(f frame) *ConnError {
 	case h2.FramePushPromise:
 		return violation(h2.ErrCodeProtocol, "PUSH_PROMISE from a client")
 	case h2.FramePriority: // deprecated (RFC 9113 §5.3.2)
-		if len(f.payload) != 5 {
+		if len(f.payload) != 5 && c.open(f.id) != nil {
 			return c.misuse(f.id, h2.ErrCodeFrameSize, "PRIORITY of the wrong length")
 		}
 	}
@@ -111,7 +111,7 @@ func (c *conn) cutStream() *ConnError {
 func (c *conn) misuse(id uint32, code h2.ErrCode, reason string) *ConnError {
 	c.srv.cfg.Count(Misuse)
 	c.urgent = true
-	if s := c.streams[id]; s == nil {
+	if s := c.open(id); s == nil {
 		c.out = appendReset(c.openOut(), id, code)
 		c.closed.add(id, true)
 	} else {
@@ -126,7 +126,7 @@ func (c *conn) known(f frame) (*Stream, *ConnError) {
 	if f.id > c.lastID || f.id%2 == 0 {
 		return nil, violation(h2.ErrCodeProtocol, f.kind.String()+" on a stream that is not open")
 	}
-	return c.streams[f.id], nil
+	return c.open(f.id), nil
 }
 
 func (c *conn) takeReset(f frame) *ConnError {

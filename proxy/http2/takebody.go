@@ -80,7 +80,7 @@ func (c *conn) endBody(s *Stream) *ConnError {
 	}
 	s.ended = true
 	if s.finished {
-		c.uncount(s)
+		c.closeLocked(s)
 	}
 	if s.reading {
 		s.readable.Signal()

@@ -144,7 +144,7 @@ func (c *conn) takeRequest() *ConnError {
 // takeTrailers ends a request with the fields that were read.
 func (c *conn) takeTrailers() *ConnError {
 	id := c.opening.id
-	s := c.streams[id]
+	s := c.open(id)
 	switch {
 	case s == nil && c.closed.hasReset(id), s != nil && s.reset && !s.ended:
 		return c.idleFrame(1)
