@@ -83,9 +83,8 @@ type response struct {
 	length int64 // octets of the body; -1 if only its end will tell
 	empty  bool  // there is no body, whatever the length: of HEAD, 204 and 304
 	ours   bool  // all fields go to the client, else the policy chooses
-	switches,
-	nominates,
-	chunked bool // see http1.Framing
+
+	nominates, chunked bool // see http1.Framing
 }
 
 // responseOf returns the answer that a head from an endpoint begins.

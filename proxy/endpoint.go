@@ -28,6 +28,7 @@ type endpoint struct {
 	conns   map[*conn]struct{} // guarded by mu; all that are open
 	dialing int                // guarded by mu; connections that may soon be open
 	idle    []*backend         // guarded by mu; the one used last is at the end
+	most    int                // guarded by mu; connections that may be open, once somebody asked
 	queue   []chan *backend    // guarded by mu; those who wait for a connection, the first first
 	swept   bool               // guarded by mu; the janitor knows of idle backends
 	retired bool               // guarded by mu; no new request will use it
@@ -140,7 +141,7 @@ func (e *endpoint) take(most int) (*backend, chan *backend) {
 		e.idle = e.idle[:n]
 		return l, nil
 	}
-	if len(e.conns)+e.dialing < most {
+	if e.most = most; len(e.conns)+e.dialing < most {
 		e.dialing++
 		return nil, nil
 	}
@@ -157,11 +158,10 @@ func (e *endpoint) dialled() {
 	e.inviteLocked()
 }
 
-// inviteLocked lets the first in the queue dial, because a connection has gone
-// or did not come about. There may still be as many as allowed; then the first
-// is one too many, until the next goes.
+// inviteLocked lets the first in the queue dial, if a connection has gone or did
+// not come about.
 func (e *endpoint) inviteLocked() {
-	if len(e.queue) > 0 {
+	if len(e.queue) > 0 && len(e.conns)+e.dialing < e.most {
 		e.dialing++
 		e.queue[0] <- nil
 		e.queue = e.queue[1:]

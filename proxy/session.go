@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -25,6 +27,7 @@ type session struct {
 
 	state atomic.Int32
 	octet [1]byte
+	free  time.Time // about when the last request ended
 
 	// The last authority that a request named, and where it led: most name the
 	// same.
@@ -49,38 +52,49 @@ func newSession(e *engine, w *wire, conn net.Conn, secure bool) *session {
 // serve carries requests until either side closes the connection.
 func (s *session) serve(ctx context.Context) {
 	defer s.conn.Close()
-	now := time.Now()
-	for s.await(now) {
-		t := s.e.turns.Get().(*turn)
-		keep := s.turn(ctx, t)
-		now = t.trip.now
-		s.e.turns.Put(t)
-		if !keep {
+	for s.free = time.Now(); s.await(s.free); {
+		if !s.turn(ctx) {
 			return
 		}
 	}
 }
 
-// await waits for the first octet of a request.
+// await waits for the first octet of a request. It looks up as often as a head
+// may take to come, so that no limit need be set when one begins.
 func (s *session) await(now time.Time) bool {
-	s.reads.extend(now, s.e.g.cfg.Limits.IdleTimeout)
-	if s.isOver() {
-		return false // that may have undone what drain did
+	limits := &s.e.g.cfg.Limits
+	for since := now; ; now = time.Now() {
+		left := limits.IdleTimeout - now.Sub(since)
+		if left <= 0 {
+			return false
+		}
+		s.reads.extend(now, min(left, limits.HeadTimeout))
+		if s.isOver() {
+			return false // that may have undone what drain did
+		}
+		n, err := s.conn.Read(s.octet[:])
+		if n == 1 {
+			return s.state.CompareAndSwap(sessionIdle, sessionBusy)
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return false
+		}
 	}
-	n, _ := s.conn.Read(s.octet[:])
-	return n == 1 && s.state.CompareAndSwap(sessionIdle, sessionBusy)
 }
 
 // turn carries requests until none has begun. It returns whether more may come.
-func (s *session) turn(ctx context.Context, t *turn) (keep bool) {
+func (s *session) turn(ctx context.Context) (keep bool) {
+	t := s.e.turns.Get().(*turn)
 	t.begin(s)
-	defer t.release()
 	defer func() {
 		if fault := recover(); fault != nil {
 			s.e.g.cfg.Log.Error("panic in a request", "request", t.x.id.String(), "err", fmt.Sprint(fault), "stack", string(debug.Stack()))
-			t.abort()
-			keep = false
+			t.fail(fmt.Sprint(fault))
+			return // without giving the turn to anybody else
 		}
+		s.free = t.trip.now
+		t.release()
+		s.e.turns.Put(t)
 	}()
 	for {
 		if !t.carry(ctx) {
@@ -89,7 +103,7 @@ func (s *session) turn(ctx context.Context, t *turn) (keep bool) {
 		if t.r == t.w {
 			return s.state.CompareAndSwap(sessionBusy, sessionIdle)
 		}
-		if s.state.Load() == sessionOver {
+		if s.isOver() {
 			return false
 		}
 	}

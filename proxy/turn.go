@@ -224,6 +224,21 @@ func (t *turn) passOver() bool {
 	}
 }
 
+// fail ends a turn that met a fault of ours. Saying so may meet the same fault.
+func (t *turn) fail(cause string) {
+	defer func() { recover() }()
+	t.keep = false
+	t.x.rest()
+	if t.began {
+		t.x.reason, t.x.cause = InternalError, cause
+		t.abort()
+	} else {
+		t.s.e.refuse(t, &t.x, &refusal{InternalError, cause})
+		t.s.linger(make([]byte, smallBuffer))
+	}
+	t.s.e.g.finish(&t.x)
+}
+
 // abort ends the connection so that the answer cannot be taken for complete: a
 // length or chunks tell, and otherwise nothing but a reset.
 func (t *turn) abort() {
