@@ -107,11 +107,12 @@ func (e *engine) forward(ctx context.Context, c client, x *exchange, p *pool, t 
 		return refused
 	}
 	t.begin(c, &x.request, x.start, e.g.cfg.Limits.ResponseTimeout)
-	defer t.end()
 	if refused := e.try(ctx, x, p, t.send); refused != nil {
+		t.end()
 		return refused
 	}
 	defer x.endpoint.release()
+	defer t.end()
 	if t.res.Status == http.StatusSwitchingProtocols {
 		return e.tunnel(c, x, t)
 	}

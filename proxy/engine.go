@@ -46,17 +46,17 @@ func (e *engine) serve(ctx context.Context, l Listeners) error {
 	http2, queue := e.http2Server(), newHandover()
 	config := e.tlsConfig()
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
-	defer cut()
+	var conns sync.WaitGroup
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { http2.Serve(queue); return nil })
 	for _, ln := range l.HTTPS {
 		running.Go(func() error {
-			return accept(ctx, sources.listener(ln), func(c net.Conn) { e.welcome(work, c, config, queue) })
+			return accept(ctx, sources.listener(ln), &conns, func(c net.Conn) { e.welcome(work, c, config, queue) })
 		})
 	}
 	for _, ln := range l.Redirect {
 		running.Go(func() error {
-			return accept(ctx, sources.listener(ln), func(c net.Conn) {
+			return accept(ctx, sources.listener(ln), &conns, func(c net.Conn) {
 				w := &wire{Conn: newSocket(c)}
 				e.run(work, newSession(e, w, w, false))
 			})
@@ -70,17 +70,20 @@ func (e *engine) serve(ctx context.Context, l Listeners) error {
 		e.drain(http2, cut)
 		return nil
 	})
-	return running.Wait()
+	err := running.Wait()
+	cut()
+	conns.Wait()
+	return err
 }
 
 // accept serves the connections of a listener, each on its own goroutine, until
 // the listener is closed. That is an error unless ctx has ended.
-func accept(ctx context.Context, ln net.Listener, serve func(net.Conn)) error {
+func accept(ctx context.Context, ln net.Listener, conns *sync.WaitGroup, serve func(net.Conn)) error {
 	for pause := time.Duration(0); ; {
 		c, err := ln.Accept()
 		if err == nil {
 			pause = 0
-			go serve(c)
+			conns.Go(func() { serve(c) })
 			continue
 		}
 		if ctx.Err() != nil {

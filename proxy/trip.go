@@ -33,8 +33,8 @@ const (
 
 // A trip is one request on its way to endpoints over HTTP/1.1 and the answer on
 // its way back, carried by the goroutine of the client's connection. Only a
-// body that has not arrived as a whole is sent by another goroutine. The zero
-// value is ready, and a trip can be used again after end.
+// body that has not arrived as a whole is sent by another goroutine. A trip can be
+// used again after end.
 type trip struct {
 	up       *upstream
 	buffers  *buffers // small
@@ -90,16 +90,16 @@ func (t *trip) end() {
 	if t.slow {
 		t.c.unwatch()
 	}
-	if l := t.backend; l != nil {
+	if b := t.backend; b != nil {
 		t.backend = nil
 		if t.backendIsGood() {
 			if t.slow {
 				t.now = time.Now()
-				l.reads.lift()
+				b.reads.lift()
 			}
-			t.up.release(l, t.now)
+			t.up.release(b, t.now)
 		} else {
-			l.Close()
+			b.Close()
 		}
 	}
 	if len(*t.buf) > smallBuffer {
@@ -130,9 +130,9 @@ func (t *trip) backendIsGood() bool {
 // request that could not know, before anything came back, is replaced once if
 // nothing can have happened at the other end, or nothing that matters.
 func (t *trip) send(ctx context.Context, e *endpoint) error {
-	l, err := t.up.acquire(ctx, e, t.now)
+	b, err := t.up.acquire(ctx, e, t.now)
 	for err == nil {
-		t.backend, t.heard = l, false
+		t.backend, t.heard = b, false
 		var n int
 		if n, err = t.transmit(); err == nil {
 			err = t.receive()
@@ -142,12 +142,12 @@ func (t *trip) send(ctx context.Context, e *endpoint) error {
 		}
 		err = t.explain(err)
 		t.backend = nil
-		l.Close()
+		b.Close()
 		unsent := n == 0 || t.rq.isSafe() && !t.heard
-		if !l.used || !unsent || t.streamed || !isBroken(err) {
+		if !b.used || !unsent || t.streamed || !isBroken(err) {
 			return err
 		}
-		l, err = t.up.fresh(ctx, e)
+		b, err = t.up.fresh(ctx, e)
 	}
 	return err
 }
@@ -310,7 +310,9 @@ func (t *trip) wait() error {
 	case t.began || t.answerIn == 0:
 		t.backend.reads.lift()
 	case t.due.IsZero():
-		t.due = t.sent.Add(t.answerIn)
+		if t.due = t.sent.Add(t.answerIn); t.sent.IsZero() {
+			t.due = t.now.Add(t.answerIn) // it took no more of the body
+		}
 		fallthrough
 	default:
 		if !t.now.Before(t.due) {

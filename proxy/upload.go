@@ -12,15 +12,14 @@ import (
 // transmit writes the request, and n is how much of what it wrote itself. A
 // body that is not here as a whole follows in the background.
 func (t *trip) transmit() (n int, err error) {
-	l := t.backend
 	if !t.streamed && t.sent.IsZero() && t.rq.length != 0 && t.c.bodyIsHere() {
 		if err := t.attach(); err != nil {
 			return 0, err
 		}
 		t.sent = t.now
 	}
-	l.writes.extend(t.now, t.up.limits.StallTimeout)
-	if n, err = l.Write(t.out); err != nil {
+	t.backend.writes.extend(t.now, t.up.limits.StallTimeout)
+	if n, err = t.backend.Write(t.out); err != nil {
 		return n, err
 	}
 	switch {

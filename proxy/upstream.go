@@ -34,20 +34,20 @@ var errQueue = errors.New("all connections are in use")
 // error but errQueue is a *dialError: nothing was sent.
 func (u *upstream) acquire(ctx context.Context, e *endpoint, now time.Time) (*backend, error) {
 	for {
-		l, place := e.take(u.limits.ConnsPerEndpoint)
+		b, place := e.take(u.limits.ConnsPerEndpoint)
 		if place != nil {
 			var err error
-			if l, err = u.wait(ctx, e, place); err != nil {
+			if b, err = u.wait(ctx, e, place); err != nil {
 				return nil, err
 			}
 		}
-		if l == nil {
+		if b == nil {
 			return u.dial(ctx, e)
 		}
-		if l.isAlive(now) {
-			return l, nil
+		if b.isAlive(now) {
+			return b, nil
 		}
-		l.Close()
+		b.Close()
 	}
 }
 
@@ -71,28 +71,28 @@ func (u *upstream) wait(ctx context.Context, e *endpoint, place chan *backend) (
 	timer := time.NewTimer(u.limits.DialTimeout)
 	defer timer.Stop()
 	select {
-	case l := <-place:
-		return l, nil
+	case b := <-place:
+		return b, nil
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	if l, came := e.leave(place); came {
-		return l, nil
+	if b, came := e.leave(place); came {
+		return b, nil
 	}
 	return nil, errQueue
 }
 
 // release takes a backend back that can carry another request.
-func (u *upstream) release(l *backend, now time.Time) {
-	l.idle, l.used = now, true
-	kept, first := l.endpoint.give(l, u.limits.IdlePerEndpoint)
+func (u *upstream) release(b *backend, now time.Time) {
+	b.idle, b.used = now, true
+	kept, first := b.endpoint.give(b, u.limits.IdlePerEndpoint)
 	if !kept {
-		l.Close()
+		b.Close()
 		return
 	}
 	if first {
 		u.mu.Lock()
-		u.known[l.endpoint] = struct{}{}
+		u.known[b.endpoint] = struct{}{}
 		u.mu.Unlock()
 	}
 }
@@ -129,8 +129,8 @@ func (u *upstream) sweep(before time.Time) {
 		}
 	}
 	u.mu.Unlock()
-	for _, l := range old {
-		l.Close()
+	for _, b := range old {
+		b.Close()
 	}
 }
 
@@ -140,8 +140,8 @@ func (u *upstream) trim() {
 	u.mu.Lock()
 	for e := range u.known {
 		e.mu.Lock()
-		for _, l := range e.idle {
-			since = append(since, l.idle)
+		for _, b := range e.idle {
+			since = append(since, b.idle)
 		}
 		e.mu.Unlock()
 	}

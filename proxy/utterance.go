@@ -58,7 +58,7 @@ func (t *turn) decideKeep(a *response) {
 		t.keep = false // only closing ends the body
 	case t.req.Continue && t.trip.sending && !t.trip.promised:
 		t.keep = false // nobody knows whether the body will come
-	case a.ours && !t.body.Over() && (t.body.Left() < 0 || t.body.Left() > leftoverBytes):
+	case a.ours && !t.body.Over() && (t.req.Continue || t.body.Left() < 0 || t.body.Left() > leftoverBytes):
 		t.keep = false
 	}
 }
