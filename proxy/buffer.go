@@ -2,17 +2,31 @@ package proxy
 
 import "sync"
 
-// bufferSize is the size of the buffers that octets pass through.
-const bufferSize = 32 << 10
+// The sizes of buffers that octets pass through.
+const (
+	smallBuffer = 16 << 10 // a head, or a record of TLS
+	largeBuffer = 64 << 10 // what one write of a long body takes
+)
 
-// buffers lends out buffers of bufferSize octets. The zero value is ready.
-type buffers struct{ pool sync.Pool }
+// buffers lends out buffers of one size.
+type buffers struct {
+	size int
+	pool sync.Pool
+}
+
+func newBuffers(size int) *buffers { return &buffers{size: size} }
 
 func (b *buffers) get() *[]byte {
 	if buf, ok := b.pool.Get().(*[]byte); ok {
 		return buf
 	}
-	return new(make([]byte, bufferSize))
+	return new(make([]byte, b.size))
 }
 
-func (b *buffers) put(buf *[]byte) { b.pool.Put(buf) }
+// put takes a buffer back. One that has grown is left to the collector.
+func (b *buffers) put(buf *[]byte) {
+	if cap(*buf) == b.size {
+		*buf = (*buf)[:b.size]
+		b.pool.Put(buf)
+	}
+}

@@ -4,203 +4,113 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
+	"net"
 	"os"
-	"sync"
-	"sync/atomic"
-	"time"
+
+	"github.com/clonegate/clonegate/proxy/http1"
 )
 
-// A clientSide is the client's end of an exchange on net/http's server: it
-// writes the answer and lends out the request's body, each with a deadline that
-// progress resets, so that a stalled client does not hold a clone's endpoint.
-type clientSide struct {
-	w     http.ResponseWriter
-	r     *http.Request
-	rc    *http.ResponseController
-	x     *exchange
-	stall time.Duration
-	body  *requestBody // nil if the request has none
-	began bool         // the answer's head was written
+// A client is the client's end of one exchange, whatever HTTP it speaks.
+// Methods about the body may be called by another goroutine than the others,
+// but by one at a time.
+type client interface {
+	// bodyIsHere reports whether readBody would not wait for the network.
+	bodyIsHere() bool
+	// readBody returns the next octets of the request's body, which are valid
+	// until the next call, or an error: io.EOF at its end. Progress resets the
+	// time it may take.
+	readBody() ([]byte, error)
+	// bodyTrailers returns the trailers of a body that has ended.
+	bodyTrailers() *http1.Section
+	// haltBody makes readBody fail, at once and from now on.
+	haltBody()
+	// unhurry lets the client take any time for the rest of the body: the clone
+	// has begun to answer, so this may be a stream both ways.
+	unhurry()
 
-	mu    sync.Mutex
-	final bool // guarded by mu; no interim answer may be written any more
+	// interim passes on an interim answer if the client can take it.
+	interim(*response) error
+	// head begins the final answer. What is written may wait for flush or end.
+	head(*response) error
+	// write takes octets of the answer's body, which must not change before
+	// flush or end.
+	write([]byte) error
+	flush() error
+	// end ends the answer. Trailers may be nil.
+	end(trailers *http1.Section) error
+
+	// watch cuts the trip when the client leaves. It is called when an answer
+	// takes its time, perhaps more than once, and ends with unwatch, after which
+	// the trip is not touched any more.
+	watch(cutter)
+	unwatch()
+	// gone reports whether the client is known to have left.
+	gone() bool
+
+	// takeOver hands out the connection of a client that upgrades, and what was
+	// read ahead from it. The client is used no more.
+	takeOver() (net.Conn, []byte)
 }
 
-func newClientSide(w http.ResponseWriter, r *http.Request, x *exchange, stall time.Duration) *clientSide {
-	c := &clientSide{w: w, r: r, rc: http.NewResponseController(w), x: x, stall: stall}
-	if r.ProtoMajor == 1 {
-		// The answer to the previous request may have left its deadline.
-		c.rc.SetWriteDeadline(time.Time{})
-		// An early answer must not wait for the rest of an upload.
-		c.rc.EnableFullDuplex()
-	}
-	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
-		c.body = &requestBody{src: r.Body, rc: c.rc, count: &x.received}
-		c.body.stall.Store(int64(stall))
-	}
-	return c
+// A leash cuts a trip when a context ends.
+type leash struct {
+	stop func() bool
+	done chan struct{}
 }
 
-// interim passes on an interim answer, but 100: the server sends that one when
-// the body is first read.
-func (c *clientSide) interim(status int, h http.Header) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.final || status == http.StatusContinue || status == http.StatusSwitchingProtocols {
-		return
-	}
-	out := c.w.Header()
-	addHeader(out, h)
-	c.w.WriteHeader(status)
-	clear(out)
-}
-
-// header ends interim answers and returns the headers of the final one.
-func (c *clientSide) header() http.Header {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.final = true
-	return c.w.Header()
-}
-
-// writeHead writes the head of the final answer.
-func (c *clientSide) writeHead(status int) {
-	h := c.header()
-	if _, ok := h["Content-Type"]; !ok {
-		h["Content-Type"] = nil // or the server guesses one
-	}
-	c.began, c.x.status = true, status
-	c.w.WriteHeader(status)
-}
-
-// write sends p to the client at once.
-func (c *clientSide) write(p []byte) error {
-	c.rc.SetWriteDeadline(time.Now().Add(c.stall))
-	n, err := c.w.Write(p)
-	c.x.sent.Add(uint64(n))
-	if err != nil {
-		return err
-	}
-	return c.flush()
-}
-
-// flush sends what was written.
-func (c *clientSide) flush() error {
-	c.rc.SetWriteDeadline(time.Now().Add(c.stall))
-	err := c.rc.Flush()
-	// Over HTTP/2 a deadline that passes resets the stream, even between writes.
-	c.rc.SetWriteDeadline(time.Time{})
-	return err
-}
-
-// gone reports whether the client has left.
-func (c *clientSide) gone() bool { return c.r.Context().Err() != nil }
-
-// close ends the exchange: what is left of the body is not waited for.
-func (c *clientSide) close() {
-	if c.body != nil {
-		c.body.close(c.r.ProtoMajor == 1)
-	}
-	if c.r.ProtoMajor == 1 {
-		c.rc.SetWriteDeadline(time.Now().Add(c.stall)) // for the server's last octets
+func (l *leash) watch(ctx context.Context, c cutter) {
+	if l.stop == nil {
+		done := make(chan struct{})
+		l.stop, l.done = context.AfterFunc(ctx, func() { c.cut(); close(done) }), done
 	}
 }
 
-// leftover is how long a client may take to send the rest of a body that was
-// answered before its end.
-const leftover = 2 * time.Second
-
-// A requestBody is a request's body on its way to a clone. Reading may outlive
-// the exchange by a moment, because transports read in the background.
-type requestBody struct {
-	src   io.ReadCloser
-	rc    *http.ResponseController
-	count *atomic.Uint64
-	stall atomic.Int64          // nanoseconds one read may take; 0: any time
-	fault atomic.Pointer[error] // why it could not be read to its end
-
-	mu     sync.Mutex
-	closed bool // guarded by mu
-	ended  bool // guarded by mu; nothing is left to read
+func (l *leash) unwatch() {
+	if l.stop != nil && !l.stop() {
+		<-l.done
+	}
+	l.stop = nil
 }
 
-// Read implements io.Reader.
-func (b *requestBody) Read(p []byte) (int, error) {
-	if !b.deadline(time.Duration(b.stall.Load())) {
-		return 0, http.ErrBodyReadAfterClose
-	}
-	n, err := b.src.Read(p)
-	b.count.Add(uint64(n))
-	b.deadline(0)
-	if err != nil {
-		b.mu.Lock()
-		b.ended = true
-		b.mu.Unlock()
-		if err != io.EOF {
-			b.fault.CompareAndSwap(nil, &err)
-		}
-	}
-	return n, err
+// A cutter is something under way that can be cut short.
+type cutter interface{ cut() }
+
+// A response is the head of an answer on its way to a client.
+type response struct {
+	status int
+	phrase []byte // may be empty
+	fields *http1.Section
+	length int64 // octets of the body; -1 if only its end will tell
+	empty  bool  // there is no body, whatever the length: of HEAD, 204 and 304
+	ours   bool  // all fields go to the client, else the policy chooses
+
+	nominates, chunked bool // see http1.Framing
 }
 
-// Close does nothing: a transport that fails to connect closes the body it was
-// given, but another endpoint may still need it.
-func (b *requestBody) Close() error { return nil }
-
-// deadline bounds the next reads, or no longer bounds them if d is 0. It
-// returns false if the exchange is over: its connection is somebody else's.
-func (b *requestBody) deadline(d time.Duration) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return false
+// responseOf returns the answer that a head from an endpoint begins.
+func responseOf(res *http1.Response, method string) response {
+	a := response{
+		status: res.Status, phrase: res.Bytes(res.Phrase), fields: &res.Section, length: res.Length,
+		nominates: res.Nominates, chunked: res.Chunked,
 	}
-	var end time.Time
-	if d > 0 {
-		end = time.Now().Add(d)
-	}
-	b.rc.SetReadDeadline(end)
-	return true
+	a.empty = method == "HEAD" || a.status < 200 || a.status == 204 || a.status == 304
+	return a
 }
 
-// unhurry lets the client take any time for the rest of the body: the clone has
-// begun to answer, so this may be a stream both ways.
-func (b *requestBody) unhurry() {
-	b.stall.Store(0)
-	b.deadline(0)
-}
+// errHalted is the error of a body that is not read any more.
+var errHalted = errors.New("the body is not wanted any more")
 
-func (b *requestBody) close(bound bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.closed = true
-	if bound && !b.ended {
-		b.rc.SetReadDeadline(time.Now().Add(leftover))
-	}
-}
-
-// refusal returns why the body could not be read, or nil if that was not the
-// client's doing.
-func (b *requestBody) refusal(ctx context.Context) *refusal {
-	if b == nil {
-		return nil
-	}
-	fault := b.fault.Load()
+// bodyRefusal turns the error of readBody into a refusal, nil if the client is
+// not to blame.
+func bodyRefusal(err error) *refusal {
+	var bad *http1.Error
 	switch {
-	case fault == nil:
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, errHalted):
 		return nil
-	case errors.Is(*fault, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &refusal{BodyTimeout, ""}
-	case ctx.Err() != nil, errors.Is(*fault, io.ErrUnexpectedEOF):
-		return &refusal{ClientGone, ""}
+	case errors.As(err, &bad):
+		return &refusal{BadBody, bad.Error()}
 	}
-	return &refusal{BadBody, (*fault).Error()}
-}
-
-// addHeader adds the values of src to dst.
-func addHeader(dst, src http.Header) {
-	for name, values := range src {
-		dst[name] = append(dst[name], values...)
-	}
+	return &refusal{ClientGone, ""}
 }

@@ -47,7 +47,7 @@ func (e *dialError) Unwrap() error { return e.err }
 
 // dial connects to an endpoint, with TLS if it speaks https. Every error is a
 // *dialError.
-func (d *dialer) dial(ctx context.Context, e *endpoint) (net.Conn, error) {
+func (d *dialer) dial(ctx context.Context, e *endpoint) (*backend, error) {
 	if err := d.check(e.addr); err != nil {
 		return nil, &dialError{addr: e.addr, refused: true, err: err}
 	}
@@ -61,20 +61,21 @@ func (d *dialer) dial(ctx context.Context, e *endpoint) (net.Conn, error) {
 		}
 		return nil, &dialError{addr: e.addr, err: err}
 	}
-	kept := &conn{Conn: c, endpoint: e}
+	tcp := newSocket(c)
+	kept := &conn{Conn: tcp, endpoint: e}
 	if !e.keep(kept) {
 		c.Close()
 		return nil, &dialError{addr: e.addr, err: errors.New("the endpoint has left its pool")}
 	}
 	if e.protocol != registry.HTTPS {
-		return kept, nil
+		return newBackend(kept, tcp, e), nil
 	}
 	secure := tls.Client(kept, d.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		kept.Close()
 		return nil, &dialError{addr: e.addr, err: fmt.Errorf("tls: %w", err)}
 	}
-	return secure, nil
+	return newBackend(secure, tcp, e), nil
 }
 
 // A conn is a connection to an endpoint, which knows it until it is closed.
@@ -92,6 +93,17 @@ func (c *conn) Close() error {
 
 // CloseWrite ends the sending half of the connection.
 func (c *conn) CloseWrite() error { return closeWrite(c.Conn) }
+
+// bare returns the connection under all that is wrapped around it.
+func bare(c net.Conn) net.Conn {
+	for {
+		wrapped, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return c
+		}
+		c = wrapped.NetConn()
+	}
+}
 
 // closeWrite ends the sending half of a connection if it has one.
 func closeWrite(c net.Conn) error {

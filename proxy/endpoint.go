@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +16,7 @@ import (
 type endpoint struct {
 	addr     netip.AddrPort
 	protocol registry.Protocol
-	key      string // keeps its connections apart from those of any other endpoint
+	key      string // keeps its h2c connections apart from those of any other endpoint
 
 	open    atomic.Int64 // requests and tunnels at work
 	misses  atomic.Int32 // failures in a row
@@ -24,7 +25,12 @@ type endpoint struct {
 	fault   atomic.Pointer[string]
 
 	mu      sync.Mutex
-	conns   map[*conn]struct{} // guarded by mu
+	conns   map[*conn]struct{} // guarded by mu; all that are open
+	dialing int                // guarded by mu; connections that may soon be open
+	idle    []*backend         // guarded by mu; the one used last is at the end
+	most    int                // guarded by mu; connections that may be open, once somebody asked
+	queue   []chan *backend    // guarded by mu; those who wait for a connection, the first first
+	swept   bool               // guarded by mu; the janitor knows of idle backends
 	retired bool               // guarded by mu; no new request will use it
 }
 
@@ -48,7 +54,7 @@ func newEndpoint(addr netip.AddrPort, protocol registry.Protocol) *endpoint {
 	return &endpoint{
 		addr:     addr,
 		protocol: protocol,
-		key:      randomID(),
+		key:      newRequestID().String(),
 		conns:    map[*conn]struct{}{},
 	}
 }
@@ -102,6 +108,7 @@ func (e *endpoint) closeConnsLocked() {
 		c.Conn.Close()
 	}
 	clear(e.conns)
+	e.idle = nil
 }
 
 // keep takes note of a new connection; false means that nobody will use it.
@@ -119,6 +126,94 @@ func (e *endpoint) forget(c *conn) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.conns, c)
+	e.inviteLocked()
+}
+
+// take returns an idle backend; or a place in the queue, in which a backend comes, or
+// nil for the permission to dial; or neither, which is that permission, too.
+// Whoever may dial says so with dialled afterwards.
+func (e *endpoint) take(most int) (*backend, chan *backend) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := len(e.idle) - 1; n >= 0 {
+		l := e.idle[n]
+		e.idle[n] = nil
+		e.idle = e.idle[:n]
+		return l, nil
+	}
+	if e.most = most; len(e.conns)+e.dialing < most {
+		e.dialing++
+		return nil, nil
+	}
+	place := make(chan *backend, 1)
+	e.queue = append(e.queue, place)
+	return nil, place
+}
+
+// dialled says that the permission to dial was used.
+func (e *endpoint) dialled() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.dialing--
+	e.inviteLocked()
+}
+
+// inviteLocked lets the first in the queue dial, if a connection has gone or did
+// not come about.
+func (e *endpoint) inviteLocked() {
+	if len(e.queue) > 0 && len(e.conns)+e.dialing < e.most {
+		e.dialing++
+		e.queue[0] <- nil
+		e.queue = e.queue[1:]
+	}
+}
+
+// give takes a backend back that may carry another request, for whoever is first
+// in the queue or among at most so many idle ones. False means that nobody wants
+// it and it must be closed. first reports that the janitor knows of none here.
+func (e *endpoint) give(l *backend, most int) (kept, first bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.retired:
+		return false, false
+	case len(e.queue) > 0:
+		e.queue[0] <- l
+		e.queue = e.queue[1:]
+		return true, false
+	case len(e.idle) >= most:
+		return false, false
+	}
+	e.idle = append(e.idle, l)
+	first = !e.swept
+	e.swept = true
+	return true, first
+}
+
+// leave gives up a place in the queue. It returns what came there meanwhile.
+func (e *endpoint) leave(place chan *backend) (l *backend, came bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if i := slices.Index(e.queue, place); i >= 0 {
+		e.queue = slices.Delete(e.queue, i, i+1)
+		return nil, false
+	}
+	return <-place, true
+}
+
+// sweep takes out the backends that are idle since before a time. none reports
+// that no other is idle, so the janitor may forget the endpoint.
+func (e *endpoint) sweep(before time.Time) (old []*backend, none bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := 0
+	for n < len(e.idle) && e.idle[n].idle.Before(before) {
+		n++
+	}
+	old = slices.Clone(e.idle[:n])
+	e.idle = slices.Delete(e.idle, 0, n)
+	e.swept = len(e.idle) > 0
+	return old, !e.swept
 }
 
 // String describes the endpoint and its last fault for people.

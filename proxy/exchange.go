@@ -6,26 +6,75 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"github.com/clonegate/clonegate/proxy/http1"
 )
+
+// A request is what the gateway knows of a request's head, whatever HTTP the
+// client speaks.
+type request struct {
+	fields    *http1.Section
+	method    string
+	target    []byte // path and query as the client wrote them, or "*"
+	authority string // as the client wrote it
+	host      string // the authority as parseAuthority made it
+	length    int64  // octets of the body; 0 if there is none, -1 if only its end will tell
+	nominates bool   // the Connection field nominates other fields
+	expects   bool   // the client waits for 100 before it sends the body
+	upgrades  bool   // the client asks for a WebSocket over HTTP/1.1
+}
+
+// isSafe reports whether a request may be sent twice without harm, because it
+// changes nothing and has no body (RFC 9110 §9.2.1).
+func (r *request) isSafe() bool {
+	if r.length != 0 {
+		return false
+	}
+	switch r.method {
+	case "GET", "HEAD", "OPTIONS", "TRACE":
+		return true
+	}
+	return false
+}
 
 // An exchange is one request and what became of it: what the access log and
 // the metrics are made of.
 type exchange struct {
-	id     string // of the request, on pages and in logs
-	start  time.Time
-	peer   netip.Addr
-	proto  string // "HTTP/2.0"
-	method string
-	path   string // without the query, which may hold secrets
-	target target
+	id      requestID
+	start   time.Time
+	peer    netip.Addr
+	trusted bool   // whether the peer's forwarding fields are believed
+	proto   string // "HTTP/2.0"
+	request request
+	way     *way // of an earlier request on the connection, or empty
+	target  target
 
 	tenant   *tenant // nil if the request led to none
+	working  bool    // counted by the tenant as at work
 	endpoint *endpoint
 	status   int
 	sent     atomic.Uint64 // octets of the answer's body
 	received atomic.Uint64 // octets of the request's body
 	reason   Reason        // "" if the clone answered
 	cause    string        // the fault behind the reason
+}
+
+// begin makes the exchange that of a new request.
+func (x *exchange) begin(start time.Time, peer netip.Addr, trusted bool, proto string) {
+	x.id, x.start, x.peer, x.trusted, x.proto = newRequestID(), start, peer, trusted, proto
+	x.request, x.target = request{}, target{}
+	x.tenant, x.working, x.endpoint = nil, false, nil
+	x.status, x.reason, x.cause = 0, "", ""
+	x.sent.Store(0)
+	x.received.Store(0)
+}
+
+// rest ends the request's being at work for its tenant.
+func (x *exchange) rest() {
+	if x.working {
+		x.working = false
+		x.tenant.atWork.Add(-1)
+	}
 }
 
 // A refusal is why a request was not answered by a clone.
@@ -59,10 +108,10 @@ func (x *exchange) attrs(dur time.Duration) []slog.Attr {
 		attrs = append(attrs, slog.String("clone", string(c.ID)), slog.String("service", x.target.service))
 	}
 	attrs = append(attrs,
-		slog.String("host", x.target.host), slog.String("method", x.method), slog.String("path", x.path),
+		slog.String("host", x.target.host), slog.String("method", x.request.method), slog.String("path", x.request.path()),
 		slog.String("proto", x.proto), slog.Int("status", x.status),
 		slog.Uint64("bytes", x.sent.Load()), slog.Uint64("received", x.received.Load()),
-		slog.Duration("dur", dur), slog.String("remote", x.peer.String()), slog.String("request", x.id))
+		slog.Duration("dur", dur), slog.String("remote", x.peer.String()), slog.String("request", x.id.String()))
 	if x.endpoint != nil {
 		attrs = append(attrs, slog.String("addr", x.endpoint.addr.String()))
 	}
@@ -73,4 +122,14 @@ func (x *exchange) attrs(dur time.Duration) []slog.Attr {
 		attrs = append(attrs, slog.String("err", x.cause))
 	}
 	return attrs
+}
+
+// path returns the target without its query, which may hold secrets.
+func (r *request) path() string {
+	for i, c := range r.target {
+		if c == '?' {
+			return string(r.target[:i])
+		}
+	}
+	return string(r.target)
 }

@@ -243,6 +243,12 @@ func requestFault(r Reason, cause string) (title, detail string) {
 		return "The request was not sent to its end", "The client stopped sending its body."
 	case HeadTooLarge:
 		return "The request's headers are too large", sentence(cause)
+	case TargetTooLong:
+		return "The request's URL is too long", sentence(cause)
+	case VersionRefused:
+		return "This version of HTTP is not spoken here", sentence(cause)
+	case CodingRefused:
+		return "The request's body cannot be decoded", sentence(cause)
 	case MethodRefused:
 		return "This is not a forward proxy", "CONNECT is refused. Open the clone by its own address."
 	}

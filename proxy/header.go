@@ -1,145 +1,266 @@
 package proxy
 
 import (
-	"fmt"
-	"maps"
-	"net/http"
+	"bytes"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/clonegate/clonegate/proxy/http1"
 	"github.com/clonegate/clonegate/registry"
 )
 
-// headerPolicy is everything the gateway does to headers on their way, for
-// ordinary requests and for upgrades alike.
+// headerPolicy is everything the gateway does to fields on their way, whatever
+// HTTP either side speaks, for ordinary requests and for upgrades alike. It works
+// on sections: what passes is copied as it came, line by line.
 type headerPolicy struct {
-	trusted []netip.Prefix // peers whose forwarding headers are believed
-	gateway string         // names this gateway in hop headers
+	trusted []netip.Prefix // peers whose forwarding fields are believed
+	gateway string         // names this gateway in hop fields
 }
 
 // A sender is what the gateway itself knows about a request.
 type sender struct {
-	peer    netip.Addr // the other end of the connection
+	peer    netip.Addr // the other end of the connection, unmapped and without zone
+	trusted bool       // whether its forwarding fields are believed
 	host    string     // the authority as the client wrote it
 	proto   string     // "https"
-	request string     // the request's ID
-	target  target
+	request requestID
+	target  *target
 }
 
-const (
-	hopHeader = "Clonegate-Hop"
-	maxHops   = 8
-)
+const maxHops = 8
 
-// hopByHop lists headers that belong to one connection (RFC 9110 §7.6.1 and
-// those of RFC 2616 §13.5.1 that are still seen).
-var hopByHop = []string{
-	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate",
-	"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
-	"Http2-Settings",
+// notes are what a request's fields held that the policy writes anew.
+type notes struct {
+	trailers   bool // TE: trailers
+	trace      bool // traceparent or tracestate
+	hops       bool // clonegate-hop
+	forwarding bool // forwarding fields of a trusted peer
 }
 
-// request returns the headers a clone receives for a request with the headers
-// in, which it does not change. Upgrade is never among them; who tunnels adds
-// it. looped reports that the request has passed this gateway on its way to
+// appendRequest appends the field lines that a clone receives for a request
+// with the fields in. Host, framing, Connection and Upgrade are never among
+// them. looped reports that the request has passed this gateway on its way to
 // the same service before.
-func (p *headerPolicy) request(in http.Header, s sender) (out http.Header, looped bool) {
-	trusted := p.trusts(s.peer)
-	out = make(http.Header, len(in)+8)
-	for name, values := range in {
-		if p.forwards(name, trusted) {
-			out[name] = slices.Clone(values)
+func (p *headerPolicy) appendRequest(dst []byte, in *http1.Section, nominates bool, s *sender) (out []byte, looped bool) {
+	var n notes
+	run := 0
+	for i, f := range in.Fields {
+		if f.Kind == http1.Ordinary && isPlain(in.Buf[f.Name.From]) && !nominates {
+			continue
+		}
+		if !p.sends(in, f, s.trusted, &n) || nominates && isNominated(in, in.Name(f)) {
+			dst = in.AppendLines(dst, run, i)
+			run = i + 1
 		}
 	}
-	removeHopByHop(out, in["Connection"])
-	if hasToken(in["Te"], "trailers") {
-		out["Te"] = []string{"trailers"}
+	dst = in.AppendLines(dst, run, len(in.Fields))
+	if n.trailers {
+		dst = append(dst, "TE: trailers\r\n"...)
 	}
-
-	p.setForwarding(out, s)
-	out["Clonegate-Clone"] = []string{string(s.target.clone.ID)}
+	if s.trusted && n.forwarding {
+		dst = p.appendChain(dst, in, s)
+	} else {
+		dst = appendForwarding(dst, s)
+	}
+	dst = append(dst, "Clonegate-Clone: "...)
+	dst = append(dst, s.target.clone.ID...)
 	if s.target.clone.Template != "" {
-		out["Clonegate-Template"] = []string{s.target.clone.Template}
+		dst = append(dst, "\r\nClonegate-Template: "...)
+		dst = append(dst, s.target.clone.Template...)
 	}
-	setTrace(out, s.request)
-
-	hops := splitList(in[hopHeader])
-	hop := p.gateway + "." + s.target.service + "-" + string(s.target.clone.ID)
-	looped = slices.Contains(hops, hop) || len(hops) >= maxHops
-	out[hopHeader] = []string{strings.Join(append(hops, hop), ", ")}
-	return out, looped
+	dst = append(dst, "\r\n"...)
+	if n.trace {
+		dst = appendTrace(dst, in, s.request)
+	} else {
+		dst = appendNewTrace(dst, s.request)
+	}
+	return p.appendHops(dst, in, n.hops, s)
 }
 
-// response removes from a clone's answer what concerns only the connection to
-// the clone, and what only the gateway may say. It changes h.
-func (p *headerPolicy) response(h http.Header) {
-	removeHopByHop(h, h["Connection"])
-	maps.DeleteFunc(h, func(name string, _ []string) bool {
-		return strings.HasPrefix(foldName(name), "clonegate-")
-	})
-}
-
-// forwards reports whether a client's header goes on to the clone. The names
-// the gateway sets itself do not, nor does anything an application could
-// mistake for them: CGI and its heirs read "X_Forwarded_For" and
-// "X.Forwarded.For" as "X-Forwarded-For". All other names do, underscores
-// included. A trusted peer may send the forwarding headers in their own
-// spelling.
-func (p *headerPolicy) forwards(name string, trusted bool) bool {
-	folded := foldName(name)
-	switch {
-	case strings.HasPrefix(folded, "clonegate-"):
+// isPlain reports whether no field whose name begins with c concerns the policy.
+func isPlain(c byte) bool {
+	switch c | 0x20 {
+	case 'c', 'x', 'f', 'p', 't':
 		return false
-	case folded == "traceparent", folded == "tracestate":
-		return strings.ToLower(name) == folded
-	case isForwarding(folded):
-		return trusted && strings.ToLower(name) == folded
 	}
 	return true
 }
 
-// isForwarding reports whether a folded name tells where a request came from
-// or where it really goes.
-func isForwarding(folded string) bool {
-	switch folded {
-	case "forwarded", "x-real-ip", "x-original-url", "x-rewrite-url", "proxy":
+// sends reports whether a client's field goes on to the clone as it is. The
+// names the gateway sets itself do not, nor does anything an application could
+// mistake for them: CGI and its heirs read "X_Forwarded_For" and
+// "X.Forwarded.For" as "X-Forwarded-For". All other names do, underscores
+// included. A trusted peer may send the forwarding fields in their own spelling.
+func (p *headerPolicy) sends(in *http1.Section, f http1.Field, trusted bool, n *notes) bool {
+	switch f.Kind {
+	case http1.Ordinary, http1.Expect:
+	case http1.TE:
+		n.trailers = n.trailers || hasToken(in.Value(f), "trailers")
+		return false
+	default:
+		return false
+	}
+	name := in.Name(f)
+	switch name[0] | 0x20 {
+	case 'c':
+		if !foldsTo(name, "clonegate-") {
+			return true
+		}
+		n.hops = n.hops || http1.EqualFold(name, "clonegate-hop")
+		return false
+	case 't':
+		if !http1.EqualFold(name, "traceparent") && !http1.EqualFold(name, "tracestate") {
+			return true
+		}
+		n.trace = true
+		return false
+	}
+	if !isForwarding(name) {
 		return true
 	}
-	return strings.HasPrefix(folded, "x-forwarded-")
-}
-
-// foldName returns the name under which lenient applications would find a
-// header: in lower case, every punctuation mark a hyphen.
-func foldName(name string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case 'A' <= r && r <= 'Z':
-			return r + 'a' - 'A'
-		case 'a' <= r && r <= 'z', '0' <= r && r <= '9':
-			return r
-		}
-		return '-'
-	}, name)
-}
-
-// setForwarding says who sent the request. What is left of these headers in h
-// came from a trusted peer and is kept in front.
-func (p *headerPolicy) setForwarding(h http.Header, s sender) {
-	peer := s.peer.Unmap().WithZone("")
-	chain := append(splitList(h["X-Forwarded-For"]), peer.String())
-	h["X-Forwarded-For"] = []string{strings.Join(chain, ", ")}
-
-	node := peer.String()
-	if peer.Is6() {
-		node = `"[` + node + `]"`
+	if !trusted || !isSpelled(name) {
+		return false
 	}
-	element := fmt.Sprintf("for=%s;host=%q;proto=%s", node, s.host, s.proto)
-	h["Forwarded"] = []string{strings.Join(append(slices.Clone(h["Forwarded"]), element), ", ")}
+	if isMerged(name) {
+		n.forwarding = true
+		return false
+	}
+	return true
+}
 
-	setDefault(h, "X-Forwarded-Host", s.host)
-	setDefault(h, "X-Forwarded-Proto", s.proto)
-	setDefault(h, "X-Real-Ip", p.client(chain))
+// returns reports whether a field of a clone's answer goes on to the client:
+// not what concerns only the connection to the clone, nor what only the gateway
+// may say. The length is written anew by whoever writes the answer.
+func (p *headerPolicy) returns(in *http1.Section, f http1.Field, nominates bool) bool {
+	if f.Kind != http1.Ordinary {
+		return false
+	}
+	if in.Buf[f.Name.From]|0x20 == 'c' && foldsTo(in.Name(f), "clonegate-") {
+		return false
+	}
+	return !nominates || !isNominated(in, in.Name(f))
+}
+
+// isForwarding reports whether a name, in whatever spelling, tells where a
+// request came from or where it really goes.
+func isForwarding(name []byte) bool {
+	switch name[0] | 0x20 {
+	case 'x':
+		return foldsTo(name, "x-forwarded-") ||
+			foldsToAll(name, "x-real-ip") || foldsToAll(name, "x-original-url") || foldsToAll(name, "x-rewrite-url")
+	case 'f':
+		return foldsToAll(name, "forwarded")
+	case 'p':
+		return foldsToAll(name, "proxy")
+	}
+	return false
+}
+
+// isMerged reports whether the gateway adds to a trusted peer's field.
+func isMerged(name []byte) bool {
+	for _, s := range []string{"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded"} {
+		if http1.EqualFold(name, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// foldsTo reports whether lenient applications would find a name to begin with
+// prefix: in any case, every punctuation mark taken for a hyphen.
+func foldsTo(name []byte, prefix string) bool {
+	if len(name) < len(prefix) {
+		return false
+	}
+	for i := range len(prefix) {
+		if fold(name[i]) != prefix[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func foldsToAll(name []byte, s string) bool { return len(name) == len(s) && foldsTo(name, s) }
+
+func fold(c byte) byte {
+	switch {
+	case 'A' <= c && c <= 'Z':
+		return c | 0x20
+	case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		return c
+	}
+	return '-'
+}
+
+// isSpelled reports whether a name has no punctuation but hyphens.
+func isSpelled(name []byte) bool {
+	for _, c := range name {
+		if fold(c) == '-' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// isNominated reports whether the Connection field names a field, so that it
+// concerns the connection only. The names the gateway sets cannot be nominated
+// away (CVE-2024-45410).
+func isNominated(in *http1.Section, name []byte) bool {
+	if isForwarding(name) || foldsTo(name, "clonegate-") || http1.EqualFold(name, "traceparent") {
+		return false
+	}
+	for _, f := range in.Fields {
+		if f.Kind != http1.Connection {
+			continue
+		}
+		for option := range http1.Elements(in.Value(f)) {
+			if http1.SameFold(option, name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// appendForwarding says who sent a request that nobody trusted has forwarded.
+func appendForwarding(dst []byte, s *sender) []byte {
+	dst = s.peer.AppendTo(append(dst, "X-Forwarded-For: "...))
+	dst = append(append(dst, "\r\nX-Forwarded-Host: "...), s.host...)
+	dst = append(append(dst, "\r\nX-Forwarded-Proto: "...), s.proto...)
+	dst = s.peer.AppendTo(append(dst, "\r\nX-Real-IP: "...))
+	dst = appendElement(append(dst, "\r\nForwarded: "...), s)
+	return append(dst, "\r\n"...)
+}
+
+// appendElement appends our element of Forwarded (RFC 7239 §4).
+func appendElement(dst []byte, s *sender) []byte {
+	if s.peer.Is6() {
+		dst = append(s.peer.AppendTo(append(dst, `for="[`...)), `]"`...)
+	} else {
+		dst = s.peer.AppendTo(append(dst, "for="...))
+	}
+	dst = append(append(append(dst, `;host="`...), s.host...), `";proto=`...)
+	return append(dst, s.proto...)
+}
+
+// appendChain says who sent a request that a trusted peer has forwarded: what
+// the peer says stands in front.
+func (p *headerPolicy) appendChain(dst []byte, in *http1.Section, s *sender) []byte {
+	chain := append(elements(in, "x-forwarded-for"), s.peer.String())
+	for _, line := range [][2]string{
+		{"X-Forwarded-For", strings.Join(chain, ", ")},
+		{"X-Forwarded-Host", single(in, "x-forwarded-host", s.host)},
+		{"X-Forwarded-Proto", single(in, "x-forwarded-proto", s.proto)},
+		{"X-Real-IP", single(in, "x-real-ip", p.client(chain))},
+	} {
+		dst = append(append(append(append(dst, line[0]...), ": "...), line[1]...), "\r\n"...)
+	}
+	dst = append(dst, "Forwarded: "...)
+	for v := range in.All("forwarded") {
+		dst = append(append(dst, v...), ", "...)
+	}
+	return append(appendElement(dst, s), "\r\n"...)
 }
 
 // client returns the address the request was first sent from: the last in the
@@ -159,56 +280,72 @@ func (p *headerPolicy) trusts(addr netip.Addr) bool {
 	return slices.ContainsFunc(p.trusted, func(n netip.Prefix) bool { return n.Contains(addr) })
 }
 
-// setDefault sets a header to one value unless it has exactly one.
-func setDefault(h http.Header, name, value string) {
-	if len(h[name]) != 1 {
-		h[name] = []string{value}
-	}
-}
-
-// removeHopByHop removes the headers of one connection from h, and those that
-// its Connection header nominates. The names the gateway sets cannot be
-// nominated away (CVE-2024-45410).
-func removeHopByHop(h http.Header, connection []string) {
-	for _, nominated := range splitList(connection) {
-		folded := foldName(nominated)
-		if !isForwarding(folded) && !strings.HasPrefix(folded, "clonegate-") && folded != "traceparent" {
-			h.Del(nominated)
+// appendHops appends the list of gateways and services that the request has
+// passed, this one last.
+func (p *headerPolicy) appendHops(dst []byte, in *http1.Section, some bool, s *sender) (out []byte, looped bool) {
+	dst = append(dst, "Clonegate-Hop: "...)
+	if some {
+		hops := elements(in, "clonegate-hop")
+		hop := p.gateway + "." + s.target.service + "-" + string(s.target.clone.ID)
+		looped = slices.Contains(hops, hop) || len(hops) >= maxHops
+		for _, h := range hops {
+			dst = append(append(dst, h...), ", "...)
 		}
 	}
-	for _, name := range hopByHop {
-		delete(h, name)
+	dst = append(append(dst, p.gateway...), '.')
+	dst = append(append(dst, s.target.service...), '-')
+	dst = append(append(dst, s.target.clone.ID...), "\r\n"...)
+	return dst, looped
+}
+
+// single returns the value of a field, or another if there is not exactly one.
+func single(in *http1.Section, name, otherwise string) string {
+	value, n := "", 0
+	for v := range in.All(name) {
+		value, n = string(v), n+1
 	}
-}
-
-// upgradeTo returns the one protocol that a request asks to switch to, in lower
-// case, or "".
-func upgradeTo(h http.Header) string {
-	if protocols := splitList(h["Upgrade"]); len(protocols) == 1 && hasToken(h["Connection"], "upgrade") {
-		return strings.ToLower(protocols[0])
+	if n != 1 {
+		return otherwise
 	}
-	return ""
+	return value
 }
 
-// hasToken reports whether a list header holds a token, in any case.
-func hasToken(values []string, token string) bool {
-	return slices.ContainsFunc(splitList(values), func(s string) bool {
-		return strings.EqualFold(s, token)
-	})
-}
-
-// splitList returns the elements of a list header (RFC 9110 §5.6.1) without
-// the empty ones.
-func splitList(values []string) []string {
+// elements returns the elements of all fields with a name in lower case.
+func elements(in *http1.Section, name string) []string {
 	var out []string
-	for _, v := range values {
-		for s := range strings.SplitSeq(v, ",") {
-			if s = strings.Trim(s, " \t"); s != "" {
-				out = append(out, s)
-			}
+	for v := range in.All(name) {
+		for e := range http1.Elements(v) {
+			out = append(out, string(e))
 		}
 	}
 	return out
+}
+
+// hasToken reports whether a list holds a token, in lower case, in any case and
+// with any parameters.
+func hasToken(list []byte, token string) bool {
+	for e := range http1.Elements(list) {
+		e, _, _ = bytes.Cut(e, []byte{';'})
+		if http1.EqualFold(bytes.TrimRight(e, " \t"), token) {
+			return true
+		}
+	}
+	return false
+}
+
+// upgradesTo reports whether a head with the Connection option Upgrade names one
+// protocol to switch to, and it is this.
+func upgradesTo(in *http1.Section, protocol string) bool {
+	n, found := 0, false
+	for _, f := range in.Fields {
+		if f.Kind == http1.Upgrade {
+			for e := range http1.Elements(in.Value(f)) {
+				n++
+				found = http1.EqualFold(e, protocol)
+			}
+		}
+	}
+	return n == 1 && found
 }
 
 // publicHost returns the host by which a service of a clone is asked for when

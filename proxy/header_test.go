@@ -1,20 +1,49 @@
 package proxy
 
 import (
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/clonegate/clonegate/proxy/http1"
 	"github.com/clonegate/clonegate/registry"
 )
 
 func testSender(peer string) sender {
 	return sender{
-		peer: netip.MustParseAddr(peer), host: "www-1234.zone:8443", proto: "https", request: "00f067aa0ba902b7",
-		target: target{clone: &registry.Clone{ID: "1234", Template: "shop@7"}, service: "www"},
+		peer: netip.MustParseAddr(peer).Unmap().WithZone(""), host: "www-1234.zone:8443", proto: "https", request: 0x00f067aa0ba902b7,
+		target: &target{clone: &registry.Clone{ID: "1234", Template: "shop@7"}, service: "www"},
 	}
+}
+
+// sent returns the fields that a clone receives for those of a request, whether
+// they were parsed or appended one by one.
+func sent(t *testing.T, in http.Header, s sender) (out http.Header, looped bool) {
+	t.Helper()
+	p := testPolicy()
+	s.trusted = p.trusts(s.peer)
+	appended := sectionOf(in)
+	head := append(appended.AppendLines([]byte("GET / HTTP/1.1\r\nHost: h\r\n"), 0, len(appended.Fields)), "\r\n"...)
+	var parsed http1.Request
+	if done, err := parsed.Parse(head, 1<<20); (!done || err != nil) && in["Transfer-Encoding"] == nil {
+		t.Fatalf("%q: done %v, error %v", head, done, err)
+	}
+	lines, looped := p.appendRequest(nil, appended, len(in["Connection"]) > 0, &s)
+	again, loopedAgain := p.appendRequest(nil, &parsed.Section, parsed.Nominates, &s)
+	out = headerOf(lines)
+	if in["Transfer-Encoding"] != nil {
+		return out, looped
+	}
+	other := headerOf(again)
+	out.Del("Traceparent")
+	other.Del("Traceparent") // may be random
+	if !maps.EqualFunc(out, other, slices.Equal[[]string]) || looped != loopedAgain {
+		t.Errorf("parsed fields give %q, %v; appended ones %q, %v", other, loopedAgain, out, looped)
+	}
+	return headerOf(lines), looped
 }
 
 func testPolicy() *headerPolicy {
@@ -113,7 +142,7 @@ func TestRequestHeaders(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := tt.in.Clone()
-			got, looped := testPolicy().request(tt.in, testSender(tt.peer))
+			got, looped := sent(t, tt.in, testSender(tt.peer))
 			if looped {
 				t.Error("taken for a loop")
 			}
@@ -156,7 +185,7 @@ func TestLoopsAreSeen(t *testing.T) {
 			if tt.hops != "" {
 				in.Set("Clonegate-Hop", tt.hops)
 			}
-			out, looped := testPolicy().request(in, testSender("192.0.2.43"))
+			out, looped := sent(t, in, testSender("192.0.2.43"))
 			if looped != tt.want {
 				t.Errorf("hops %q: looped = %v; want %v", tt.hops, looped, tt.want)
 			}
@@ -173,7 +202,13 @@ func TestResponseHeaders(t *testing.T) {
 		"Upgrade": {"h2c"}, "Clonegate-Reason": {"gone"}, "clonegate_reason": {"gone"},
 		"Server": {"shop/1"}, "Set-Cookie": {"a=1", "b=2"}, "X_app": {"kept"},
 	}
-	testPolicy().response(h)
+	in := sectionOf(h)
+	h = http.Header{}
+	for _, f := range in.Fields {
+		if testPolicy().returns(in, f, true) {
+			h.Add(string(in.Name(f)), string(in.Value(f)))
+		}
+	}
 	for _, name := range []string{"Connection", "X-Private", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Clonegate-Reason", "clonegate_reason"} {
 		if h[name] != nil {
 			t.Errorf("%s: got %q; want it absent", name, h[name])
@@ -216,8 +251,18 @@ func TestUpgradeTo(t *testing.T) {
 		{"keep-alive", "websocket", ""},
 		{"Upgrade", "", ""},
 	} {
-		h := http.Header{"Connection": {tt.connection}, "Upgrade": {tt.upgrade}}
-		if got := upgradeTo(h); got != tt.want {
+		head := "GET / HTTP/1.1\r\nHost: h\r\nConnection: " + tt.connection + "\r\nUpgrade: " + tt.upgrade + "\r\n\r\n"
+		var r http1.Request
+		if done, err := r.Parse([]byte(head), 1<<10); !done || err != nil {
+			t.Fatal(done, err)
+		}
+		got := ""
+		for _, protocol := range []string{"websocket", "h2c"} {
+			if r.Switch && upgradesTo(&r.Section, protocol) {
+				got = protocol
+			}
+		}
+		if got != tt.want {
 			t.Errorf("Connection: %s, Upgrade: %s: got %q; want %q", tt.connection, tt.upgrade, got, tt.want)
 		}
 	}

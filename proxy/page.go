@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/clonegate/clonegate/proxy/http1"
 )
 
 //go:embed page.html
@@ -86,14 +88,16 @@ func (p *pages) render(a answer, browser, navigated bool) (http.Header, []byte, 
 	return h, body.Bytes(), nil
 }
 
-// wantsPage reports whether an Accept header names HTML, as browsers' do for
+// wantsPage reports whether the Accept field names HTML, as browsers' do for
 // what a person looks at and those of API clients do not.
-func wantsPage(accept []string) bool {
-	for _, s := range splitList(accept) {
-		kind, params, err := mime.ParseMediaType(s)
-		q, weighed := params["q"]
-		if err == nil && kind == "text/html" && (!weighed || strings.Trim(q, "0.") != "") {
-			return true
+func wantsPage(fields *http1.Section) bool {
+	for accept := range fields.All("accept") {
+		for element := range http1.Elements(accept) {
+			kind, params, err := mime.ParseMediaType(string(element))
+			q, weighed := params["q"]
+			if err == nil && kind == "text/html" && (!weighed || strings.Trim(q, "0.") != "") {
+				return true
+			}
 		}
 	}
 	return false
@@ -101,7 +105,7 @@ func wantsPage(accept []string) bool {
 
 // isNavigation reports whether a request is a person opening a page. Browsers
 // say so (Fetch Metadata); old ones say nothing.
-func isNavigation(method string, h http.Header) bool {
-	mode := h.Get("Sec-Fetch-Mode")
-	return method == http.MethodGet && (mode == "" || mode == "navigate")
+func isNavigation(rq *request) bool {
+	mode, said := rq.fields.Find("sec-fetch-mode")
+	return rq.method == http.MethodGet && (!said || http1.EqualFold(mode, "navigate"))
 }

@@ -89,6 +89,10 @@ func (p *pool) pick(tried []*endpoint) (*endpoint, Reason) {
 	if len(members) == 0 {
 		return nil, NoEndpoint
 	}
+	if len(members) == 1 && len(tried) == 0 && members[0].health.Load() != unhealthy {
+		members[0].open.Add(1)
+		return members[0].endpoint, ""
+	}
 	now := time.Now()
 	e := choose(members, func(m *member) bool {
 		return m.takes(tried) && !m.isBenched(now)
@@ -101,6 +105,14 @@ func (p *pool) pick(tried []*endpoint) (*endpoint, Reason) {
 	}
 	e.open.Add(1)
 	return e, ""
+}
+
+// protocol returns what all endpoints of the pool speak, "" if there are none.
+func (p *pool) protocol() registry.Protocol {
+	if members := *p.members.Load(); len(members) > 0 {
+		return members[0].endpoint.protocol
+	}
+	return ""
 }
 
 // takes reports whether requests may be sent to a member: if it is not known

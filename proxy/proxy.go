@@ -58,6 +58,7 @@ type Limits struct {
 	StreamsPerConn   int // HTTP/2 streams of one connection; 100
 	ConnsPerSource   int // connections from one IPv4 address or IPv6 /64; 4096
 	HeadBytes        int // octets of a request's head; 65536
+	ConnsPerEndpoint int // connections to one endpoint, WebSockets included; 500
 	IdlePerEndpoint  int // idle connections kept to one endpoint; 256
 	IdleConns        int // idle connections kept to all endpoints; 8192
 
@@ -83,6 +84,7 @@ func (l *Limits) fill() error {
 		{"StreamsPerConn", &l.StreamsPerConn, 100},
 		{"ConnsPerSource", &l.ConnsPerSource, 4096},
 		{"HeadBytes", &l.HeadBytes, 64 << 10},
+		{"ConnsPerEndpoint", &l.ConnsPerEndpoint, 500},
 		{"IdlePerEndpoint", &l.IdlePerEndpoint, 256},
 		{"IdleConns", &l.IdleConns, 8192},
 	} {
@@ -157,7 +159,7 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		cfg:       cfg,
-		policy:    headerPolicy{trusted: slices.Clone(cfg.TrustedPeers), gateway: randomID()},
+		policy:    headerPolicy{trusted: slices.Clone(cfg.TrustedPeers), gateway: newRequestID().String()},
 		pages:     pages,
 		directory: &directory{routes: cfg.Routes},
 		dialer:    newDialer(cfg.CheckEndpoint, cfg.Limits.DialTimeout),
@@ -182,6 +184,7 @@ func (g *Gateway) Run(ctx context.Context, l Listeners) error {
 	var parts errgroup.Group
 	parts.Go(func() error { g.tenants.follow(behind); return nil })
 	parts.Go(func() error { g.prober.run(behind); return nil })
+	parts.Go(func() error { g.engine.upstream.run(behind); return nil })
 
 	err := g.engine.serve(ctx, l)
 	g.tenants.close()

@@ -14,6 +14,9 @@ const (
 	BadBody         Reason = "bad-body"         // 400: the client's body is broken
 	BodyTimeout     Reason = "body-timeout"     // 408: the client stopped sending its body
 	HeadTooLarge    Reason = "head-too-large"   // 431
+	TargetTooLong   Reason = "target-too-long"  // 414
+	VersionRefused  Reason = "version-refused"  // 505: neither HTTP/1.1 nor HTTP/1.0
+	CodingRefused   Reason = "coding-refused"   // 501: the body comes in another transfer coding than chunked
 	ClientGone      Reason = "client-gone"      // 499: in logs only; nobody is left to read it
 	UnknownZone     Reason = "unknown-zone"     // 404: the host lies outside the gateway's zones
 	NoName          Reason = "no-name"          // 404: the zone itself was asked for
@@ -51,11 +54,13 @@ func (r Reason) Status() int {
 		return 408
 	case Gone, Lost:
 		return 410
+	case TargetTooLong:
+		return 414
 	case HeadTooLarge:
 		return 431
 	case ClientGone:
 		return 499
-	case MethodRefused:
+	case MethodRefused, CodingRefused:
 		return 501
 	case Failed, AddressRefused, UpstreamBroken, CutByClone:
 		return 502
@@ -63,6 +68,8 @@ func (r Reason) Status() int {
 		return 503
 	case UpstreamTimeout:
 		return 504
+	case VersionRefused:
+		return 505
 	case Loop:
 		return 508
 	}

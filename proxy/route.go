@@ -74,3 +74,30 @@ func (g *Gateway) resolve(host string) (target, Reason) {
 	}
 	return t, ""
 }
+
+// A way is what a host led to at a revision of the routes. While neither is
+// another, nothing need be looked up again. The zero value leads nowhere.
+type way struct {
+	host     string
+	revision uint64
+	target   target
+	tenant   *tenant
+	pool     *pool
+}
+
+// find makes w the way that a host leads. The returned reason says why it leads
+// to no pool, and then only the target is of use. The revision was read before.
+func (g *Gateway) find(w *way, host string, revision uint64) Reason {
+	*w = way{host: host, revision: revision}
+	var reason Reason
+	if w.target, reason = g.resolve(host); reason != "" {
+		return reason
+	}
+	if w.tenant = g.tenants.of(w.target.clone); w.tenant == nil {
+		return Stopping // it left this instant
+	}
+	if w.pool = w.tenant.pool(w.target.service); w.pool == nil {
+		return UnknownService
+	}
+	return ""
+}

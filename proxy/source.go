@@ -82,6 +82,9 @@ func (c *sourceConn) Close() error {
 	return c.Conn.Close()
 }
 
+// NetConn returns the connection that is counted.
+func (c *sourceConn) NetConn() net.Conn { return c.Conn }
+
 // CloseWrite ends the sending half of the connection.
 func (c *sourceConn) CloseWrite() error { return closeWrite(c.Conn) }
 

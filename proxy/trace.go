@@ -1,32 +1,59 @@
 package proxy
 
 import (
-	"crypto/rand"
-	"encoding/hex"
-	"net/http"
+	"math/rand/v2"
 	"strings"
+
+	"github.com/clonegate/clonegate/proxy/http1"
 )
 
-// randomID returns 16 random hexadecimal digits. They name one request in logs,
-// on pages and, if the request begins a trace, as its span.
-func randomID() string {
-	var b [8]byte
-	rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
+// A requestID names one request in logs, on pages and, if the request begins a
+// trace, as its span. It is written as 16 hexadecimal digits.
+type requestID uint64
+
+// newRequestID returns a random ID, which is never 0.
+func newRequestID() requestID {
+	for {
+		if id := requestID(rand.Uint64()); id != 0 {
+			return id
+		}
+	}
 }
 
-// setTrace keeps the W3C trace context that a request carries, or begins one
-// whose first span is the request ID. Two traceparents, or one that cannot be
-// read, count as none, and a tracestate never outlives its traceparent (Trace
-// Context §3.2, §3.3).
-func setTrace(h http.Header, requestID string) {
-	if v := h["Traceparent"]; len(v) == 1 && validTraceparent(v[0]) {
-		return
+func (id requestID) append(dst []byte) []byte { return appendHex(dst, uint64(id)) }
+
+// String returns the ID in digits.
+func (id requestID) String() string { return string(id.append(nil)) }
+
+func appendHex(dst []byte, n uint64) []byte {
+	const digits = "0123456789abcdef"
+	for shift := 60; shift >= 0; shift -= 4 {
+		dst = append(dst, digits[n>>shift&0xf])
 	}
-	var trace [16]byte
-	rand.Read(trace[:])
-	h["Traceparent"] = []string{"00-" + hex.EncodeToString(trace[:]) + "-" + requestID + "-00"}
-	delete(h, "Tracestate")
+	return dst
+}
+
+// appendTrace appends the W3C trace context that a request carries, or begins
+// one. Two traceparents, or one that cannot be read, count as none, and a
+// tracestate never outlives its traceparent (Trace Context §3.2, §3.3).
+func appendTrace(dst []byte, in *http1.Section, id requestID) []byte {
+	parent := single(in, "traceparent", "")
+	if !validTraceparent(parent) {
+		return appendNewTrace(dst, id)
+	}
+	dst = append(append(append(dst, "traceparent: "...), parent...), "\r\n"...)
+	for v := range in.All("tracestate") {
+		dst = append(append(append(dst, "tracestate: "...), v...), "\r\n"...)
+	}
+	return dst
+}
+
+// appendNewTrace begins a trace whose first span is the request ID.
+func appendNewTrace(dst []byte, id requestID) []byte {
+	dst = append(dst, "traceparent: 00-"...)
+	dst = appendHex(appendHex(dst, rand.Uint64()|1), rand.Uint64())
+	dst = id.append(append(dst, '-'))
+	return append(dst, "-00\r\n"...)
 }
 
 // validTraceparent reports whether s reads as version-trace-parent-flags. A

@@ -11,6 +11,10 @@ import (
 // farewell is how long both ends of a tunnel have to answer a close frame.
 const farewell = 2 * time.Second
 
+// messageBuffer is the size of the buffers of a tunnel that carries messages.
+// One that carries more has a larger one while it does.
+const messageBuffer = 4 << 10
+
 // A tunnel carries a WebSocket between a client and an endpoint. Octets go
 // through unchanged and unbuffered; an end that stops sending may still
 // receive. The tunnel ends when both have stopped, when one breaks, when
@@ -77,19 +81,31 @@ func (t *tunnel) cut() {
 // it; one that ends leaves the other open.
 func (t *tunnel) carry(s *stream, ended chan<- struct{}) {
 	defer func() { ended <- struct{}{} }()
-	buf := t.buffers.get()
-	defer t.buffers.put(buf)
+	var large *[]byte
+	small := make([]byte, messageBuffer)
+	buf := small
 	err := s.forward(s.early)
 	s.early = nil
 	for err == nil {
 		var n int
-		n, err = s.src.Read(*buf)
+		n, err = s.src.Read(buf)
 		if n > 0 {
 			t.timer.Reset(t.idle)
-			if werr := s.forward((*buf)[:n]); werr != nil {
+			if werr := s.forward(buf[:n]); werr != nil {
 				err = werr
 			}
 		}
+		switch {
+		case n == len(buf) && large == nil:
+			large = t.buffers.get()
+			buf = *large
+		case n < len(small) && large != nil:
+			t.buffers.put(large)
+			large, buf = nil, small
+		}
+	}
+	if large != nil {
+		t.buffers.put(large)
 	}
 	if err != io.EOF || closeWrite(s.dst) != nil {
 		t.cut()

@@ -1,0 +1,44 @@
+package proxy
+
+import (
+	"net"
+	"time"
+)
+
+// A backend is a connection to an endpoint that speaks HTTP/1.1. One trip at a
+// time uses it.
+type backend struct {
+	net.Conn // TLS if the endpoint speaks https
+	endpoint *endpoint
+	reads    limit
+	writes   limit
+	used     bool      // it has carried a request
+	idle     time.Time // since when no trip uses it
+	tcp      net.Conn
+}
+
+// newBackend returns a backend over a connection, whose TCP connection is given,
+// too.
+func newBackend(c, tcp net.Conn, e *endpoint) *backend {
+	b := &backend{Conn: c, endpoint: e, tcp: tcp}
+	b.reads.set, b.writes.set = c.SetReadDeadline, c.SetWriteDeadline
+	return b
+}
+
+// trusted is how long an idle backend is taken for alive without a look. Looking
+// costs a system call.
+const trusted = 5 * time.Millisecond
+
+// isAlive reports whether an idle backend can carry another request: its
+// endpoint has neither closed it nor sent what nobody asked for, as far as can
+// be seen. A backend that is not alive must be closed.
+func (b *backend) isAlive(now time.Time) bool {
+	if now.Sub(b.idle) < trusted {
+		return true
+	}
+	s, ok := b.tcp.(interface{ isQuiet() bool })
+	return !ok || s.isQuiet()
+}
+
+// CloseWrite ends the sending half of the connection.
+func (b *backend) CloseWrite() error { return closeWrite(b.Conn) }

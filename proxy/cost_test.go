@@ -1,0 +1,175 @@
+package proxy_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/clonegate/clonegate/proxy"
+	"github.com/clonegate/clonegate/registry"
+)
+
+// A bareBackend answers every request with the same octets and spends nothing
+// that it need not: what is measured is the gateway.
+func (b *bench) bareBackend(id registry.ID, head, body string) {
+	b.t.Helper()
+	ln := listen(b.t)
+	b.t.Cleanup(func() { ln.Close() })
+	answer, end := []byte(head+"\r\n\r\n"+body), []byte("\r\n\r\n")
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				buf, n := make([]byte, 64<<10), 0
+				for {
+					k, err := c.Read(buf[n:])
+					if err != nil {
+						return
+					}
+					if n += k; bytes.HasSuffix(buf[:n], end) {
+						n = 0
+						c.Write(answer)
+					}
+				}
+			}()
+		}
+	}()
+	b.register(id, www(ln.Addr().String()))
+}
+
+// A bareClient sends the same request again and again.
+type bareClient struct {
+	conn    *tls.Conn
+	request []byte
+	buf     []byte
+	size    int // octets of an answer
+}
+
+// bareClient returns a client that has learned how large the answers are.
+func (b *bench) bareClient(request string) *bareClient {
+	b.t.Helper()
+	c := &bareClient{conn: b.dialTLS("www-1." + zone), request: []byte(request), buf: make([]byte, 2<<20)}
+	c.conn.Write(c.request)
+	got, ending := 0, []byte("the end")
+	for !bytes.HasSuffix(c.buf[:got], ending) && !bytes.HasSuffix(c.buf[:got], []byte("the end\r\n0\r\n\r\n")) {
+		n, err := c.conn.Read(c.buf[got:])
+		if err != nil {
+			b.t.Fatalf("after %.200q: %v", c.buf[:got], err)
+		}
+		got += n
+	}
+	if !bytes.HasPrefix(c.buf, []byte("HTTP/1.1 200 ")) {
+		b.t.Fatalf("got %.200q", c.buf[:got])
+	}
+	c.size = got
+	return c
+}
+
+// turn sends a request and reads the answer.
+func (c *bareClient) turn(t testing.TB) {
+	if _, err := c.conn.Write(c.request); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c.conn, c.buf[:c.size]); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const browserHead = "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n" +
+	"Accept: */*\r\nAccept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n" +
+	"Connection: keep-alive\r\nCookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\n" +
+	"Sec-Fetch-Dest: script\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Site: same-origin\r\n"
+
+// costs are the requests whose cost is watched: everything is on but the
+// access log.
+func costs() map[string]struct{ request, head, body string } {
+	line := " / HTTP/1.1\r\nHost: www-1." + zone + "\r\n" + browserHead
+	answer := "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nCache-Control: no-cache\r\nVary: Accept-Encoding\r\n"
+	kib := strings.Repeat("x", 1024-len("the end")) + "the end"
+	mib := strings.Repeat("x", 1<<20-len("the end")) + "the end"
+	return map[string]struct{ request, head, body string }{
+		"1KiB":    {"GET" + line + "\r\n", answer + "Content-Length: 1024", kib},
+		"chunked": {"GET" + line + "\r\n", answer + "Transfer-Encoding: chunked", "400\r\n" + kib + "\r\n0\r\n\r\n"},
+		"POST":    {"POST" + line + "Content-Length: 4\r\n\r\n\r\n\r\n", answer + "Content-Length: 1024", kib},
+		"1MiB":    {"GET" + line + "\r\n", answer + "Content-Length: 1048576", mib},
+	}
+}
+
+func quiet(c *proxy.Config) { c.AccessLog = nil }
+
+// allocations returns how many a request costs: client, gateway and endpoint.
+func (c *bareClient) allocations(t testing.TB) float64 {
+	for range 50 {
+		c.turn(t)
+	}
+	return testing.AllocsPerRun(200, func() { c.turn(t) })
+}
+
+// TestNothingIsAllocated holds that a request on the steady path leaves nothing
+// for the collector, with every feature on, but what crypto/tls leaves on either
+// side: what a client spends on a server that knows one answer.
+func TestNothingIsAllocated(t *testing.T) {
+	if raceDetected {
+		t.Skip("sync.Pool forgets at random under the race detector")
+	}
+	for name, tt := range costs() {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, quiet)
+			b.bareBackend("1", tt.head, tt.body)
+			c := b.bareClient(tt.request)
+			got := c.allocations(t)
+			bare := *b
+			bare.addr = bareTLS(t, c.buf[:c.size])
+			if want := bare.bareClient(tt.request).allocations(t); got > want {
+				t.Errorf("%v allocations a request; a bare server has %v", got, want)
+			}
+		})
+	}
+}
+
+// bareTLS runs a server over TLS that answers everything with the same octets.
+func bareTLS(t testing.TB, answer []byte) (addr string) {
+	t.Helper()
+	cert, _ := testCertificate(t)
+	ln := tls.NewListener(listen(t), tlsWith(cert))
+	t.Cleanup(func() { ln.Close() })
+	answer = bytes.Clone(answer)
+	go func() {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		buf := make([]byte, 64<<10)
+		for {
+			if _, err := c.Read(buf); err != nil {
+				return
+			}
+			c.Write(answer)
+		}
+	}()
+	return ln.Addr().String()
+}
+
+// BenchmarkRequest measures a request through the gateway, its client and its
+// endpoint included.
+func BenchmarkRequest(b *testing.B) {
+	for name, tt := range costs() {
+		b.Run(name, func(b *testing.B) {
+			g := newBench(b, quiet)
+			g.bareBackend("1", tt.head, tt.body)
+			c := g.bareClient(tt.request)
+			b.ReportAllocs()
+			b.SetBytes(int64(c.size))
+			for b.Loop() {
+				c.turn(b)
+			}
+		})
+	}
+}

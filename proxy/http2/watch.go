@@ -1,0 +1,119 @@
+package http2
+
+import (
+	"time"
+
+	h2 "golang.org/x/net/http2"
+)
+
+// watches is how often in Config.Stall a connection is looked at. What made no
+// progress between so many looks has stalled; nobody reads a clock in between.
+const watches = 4
+
+// A clock is what a connection's watch remembers from one look to the next.
+// Guarded by conn.mu.
+type clock struct {
+	timer      *time.Timer
+	parked     bool      // the next look is when the connection has been idle too long
+	idleSince  time.Time // zero while it is not
+	lastSeen   uint32    // conn.lastID at the last look
+	framesRead int       // counts up as frames are read
+	lastFrames int
+	lastFlush  int // outbox.flushes at the last look
+	looks      int // while the client's SETTINGS acknowledgement is missing
+	readStall  int // looks without progress inside a frame
+	writeStall int // looks without progress of a write
+}
+
+// watchOver begins to watch.
+func (c *conn) watchOver() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timer = time.AfterFunc(c.srv.cfg.Stall/watches, c.watch)
+}
+
+// watch looks after a connection from time to time.
+func (c *conn) watch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stop != nil {
+		return
+	}
+	if c.watchConn() {
+		return
+	}
+	for _, s := range c.streams {
+		c.watchStream(s)
+	}
+	c.flushBeside()
+	c.timer.Reset(c.nextLook())
+}
+
+// watchConn ends a connection that has stalled, or been idle too long, and
+// reports whether it did.
+func (c *conn) watchConn() bool {
+	c.writeStall = count(c.flushing && c.flushes == c.lastFlush, c.writeStall)
+	c.readStall = count(c.partial && c.framesRead == c.lastFrames, c.readStall)
+	c.looks = count(!c.acked, c.looks)
+	c.lastFlush, c.lastFrames = c.flushes, c.framesRead
+	switch {
+	case c.writeStall >= watches: // it would not read GOAWAY either
+		c.broken = true
+		c.srv.cfg.Count(ConnStall)
+		c.stopLocked(&ConnError{h2.ErrCodeNo, "the client does not read"})
+		c.nc.Close()
+		return true
+	case c.readStall >= watches:
+		c.srv.cfg.Count(ConnStall)
+		c.stopLocked(&ConnError{h2.ErrCodeNo, "the client stopped in the middle of a frame or a field block"})
+		return true
+	case c.looks > watches:
+		c.srv.cfg.Count(ConnStall)
+		c.stopLocked(&ConnError{h2.ErrCodeSettingsTimeout, "the client has not acknowledged SETTINGS"})
+		return true
+	}
+	opened := c.lastID != c.lastSeen
+	c.lastSeen = c.lastID
+	switch {
+	case len(c.streams) > 0 || !c.acked:
+		c.idleSince = time.Time{}
+	case c.idleSince.IsZero() || opened:
+		c.idleSince = time.Now()
+	case time.Since(c.idleSince) >= c.srv.cfg.Idle:
+		c.stopLocked(errDone)
+		return true
+	}
+	return false
+}
+
+// count returns how many looks in a row something has been true.
+func count(still bool, so int) int {
+	if still {
+		return so + 1
+	}
+	return 0
+}
+
+// nextLook returns how long until the next look: idle connections are left
+// alone.
+func (c *conn) nextLook() time.Duration {
+	look := c.srv.cfg.Stall / watches
+	if c.parked = !c.idleSince.IsZero() && !c.partial && !c.flushing; c.parked {
+		return max(c.srv.cfg.Idle-time.Since(c.idleSince), time.Millisecond)
+	}
+	return look
+}
+
+// watchStream resets a stream whose client does not go on with it. While a
+// body is awaited, that is so only before the answer has begun: from then on
+// the silence may be meant.
+func (c *conn) watchStream(s *Stream) {
+	body := s.reading && !s.patient && !s.headSent && s.recvRoom > 0 && c.recvRoom > 0
+	s.stalls = count((body || s.writing != nothing) && !s.moved, s.stalls)
+	s.moved = false
+	if s.stalls >= watches {
+		c.srv.cfg.Count(StreamStall)
+		s.resetLocked(&StreamError{Code: h2.ErrCodeCancel, Reason: "the client makes no progress"})
+		c.urgent = true
+	}
+}
