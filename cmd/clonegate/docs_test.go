@@ -439,6 +439,8 @@ func copyRepository(t *testing.T) string {
 			return err
 		}
 		switch {
+		case name == ".git" && !e.IsDir(): // of a linked working tree
+			return nil
 		case name == ".git" || name == "bin" || name == "build":
 			return filepath.SkipDir
 		case e.IsDir():
