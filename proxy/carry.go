@@ -181,6 +181,9 @@ func (e *engine) refuse(c client, x *exchange, r *refusal) {
 	if r.reason == ClientGone {
 		return
 	}
+	if r.reason == Overloaded && x.tenant != nil {
+		x.tenant.turned.Add(1)
+	}
 	told := e.g.explain(r.reason, x.target, r.cause, x.id.String())
 	h, body, err := e.g.pages.render(told, wantsPage(x.request.fields), isNavigation(&x.request))
 	if err != nil {

@@ -45,9 +45,23 @@ type dialError struct {
 func (e *dialError) Error() string { return fmt.Sprintf("dial %s: %v", e.addr, e.err) }
 func (e *dialError) Unwrap() error { return e.err }
 
+// errRetired says that an endpoint has left its pool, so nobody may dial it.
+var errRetired = errors.New("the endpoint has left its pool")
+
 // dial connects to an endpoint, with TLS if it speaks https. Every error is a
-// *dialError.
+// *dialError, but for errRetired and, if ctx was cancelled, errCut.
 func (d *dialer) dial(ctx context.Context, e *endpoint) (*backend, error) {
+	b, err := d.connect(ctx, e)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return nil, errCut // whatever it looks like
+	}
+	return b, err
+}
+
+func (d *dialer) connect(ctx context.Context, e *endpoint) (*backend, error) {
+	if e.isRetired() {
+		return nil, errRetired
+	}
 	if err := d.check(e.addr); err != nil {
 		return nil, &dialError{addr: e.addr, refused: true, err: err}
 	}
@@ -65,7 +79,7 @@ func (d *dialer) dial(ctx context.Context, e *endpoint) (*backend, error) {
 	kept := &conn{Conn: tcp, endpoint: e}
 	if !e.keep(kept) {
 		c.Close()
-		return nil, &dialError{addr: e.addr, err: errors.New("the endpoint has left its pool")}
+		return nil, errRetired
 	}
 	if e.protocol != registry.HTTPS {
 		return newBackend(kept, tcp, e), nil

@@ -92,15 +92,32 @@ func (e *endpoint) release() {
 	}
 }
 
-// retire closes the endpoint's connections, those in use as soon as their
-// request has ended.
+// retire closes the endpoint's connections: those that are idle at once, those
+// in use as soon as their request has ended. Nobody dials it any more, because
+// its address may be somebody else's from now on.
 func (e *endpoint) retire() {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.retired = true
+	idle := e.idle
+	e.idle = nil
+	for _, place := range e.queue {
+		e.dialing++
+		place <- nil // to learn that there is nothing to dial
+	}
+	e.queue = nil
 	if e.open.Load() == 0 {
 		e.closeConnsLocked()
 	}
+	e.mu.Unlock()
+	for _, b := range idle {
+		b.Close()
+	}
+}
+
+func (e *endpoint) isRetired() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.retired
 }
 
 func (e *endpoint) closeConnsLocked() {
@@ -111,11 +128,11 @@ func (e *endpoint) closeConnsLocked() {
 	e.idle = nil
 }
 
-// keep takes note of a new connection; false means that nobody will use it.
+// keep takes note of a new connection; false means that nobody may use it.
 func (e *endpoint) keep(c *conn) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.retired && e.open.Load() == 0 {
+	if e.retired {
 		return false
 	}
 	e.conns[c] = struct{}{}
@@ -129,25 +146,45 @@ func (e *endpoint) forget(c *conn) {
 	e.inviteLocked()
 }
 
+// A busyError says that a request got no connection to an endpoint, because
+// that has as many as it may have.
+type busyError struct {
+	addr    netip.AddrPort
+	conns   int           // how many it may have
+	waiting int           // how many requests wait already, if that was why
+	waited  time.Duration // how long this one has waited, else
+}
+
+func (e *busyError) Error() string {
+	if e.waited > 0 {
+		return fmt.Sprintf("%s: all %d connections are in use, and none came free in %s", e.addr, e.conns, e.waited)
+	}
+	return fmt.Sprintf("%s: all %d connections are in use, and %d requests wait for one", e.addr, e.conns, e.waiting)
+}
+
 // take returns an idle backend; or a place in the queue, in which a backend comes, or
 // nil for the permission to dial; or neither, which is that permission, too.
-// Whoever may dial says so with dialled afterwards.
-func (e *endpoint) take(most int) (*backend, chan *backend) {
+// Whoever may dial says so with dialled afterwards. The error is a *busyError.
+// A probe may always dial: a busy endpoint is not an ill one.
+func (e *endpoint) take(l *Limits, probe bool) (*backend, chan *backend, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if n := len(e.idle) - 1; n >= 0 {
-		l := e.idle[n]
+		b := e.idle[n]
 		e.idle[n] = nil
 		e.idle = e.idle[:n]
-		return l, nil
+		return b, nil, nil
 	}
-	if e.most = most; len(e.conns)+e.dialing < most {
+	if e.most = l.ConnsPerEndpoint; probe || e.retired || len(e.conns)+e.dialing < e.most {
 		e.dialing++
-		return nil, nil
+		return nil, nil, nil
+	}
+	if len(e.queue) >= l.QueuePerEndpoint {
+		return nil, nil, &busyError{addr: e.addr, conns: e.most, waiting: len(e.queue)}
 	}
 	place := make(chan *backend, 1)
 	e.queue = append(e.queue, place)
-	return nil, place
+	return nil, place, nil
 }
 
 // dialled says that the permission to dial was used.
@@ -168,30 +205,37 @@ func (e *endpoint) inviteLocked() {
 	}
 }
 
+// load returns how many connections are open, and how many requests wait for one.
+func (e *endpoint) load() (conns, waiting int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.conns), len(e.queue)
+}
+
 // give takes a backend back that may carry another request, for whoever is first
 // in the queue or among at most so many idle ones. False means that nobody wants
 // it and it must be closed. first reports that the janitor knows of none here.
-func (e *endpoint) give(l *backend, most int) (kept, first bool) {
+func (e *endpoint) give(b *backend, most int) (kept, first bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
 	case e.retired:
 		return false, false
 	case len(e.queue) > 0:
-		e.queue[0] <- l
+		e.queue[0] <- b
 		e.queue = e.queue[1:]
 		return true, false
 	case len(e.idle) >= most:
 		return false, false
 	}
-	e.idle = append(e.idle, l)
+	e.idle = append(e.idle, b)
 	first = !e.swept
 	e.swept = true
 	return true, first
 }
 
 // leave gives up a place in the queue. It returns what came there meanwhile.
-func (e *endpoint) leave(place chan *backend) (l *backend, came bool) {
+func (e *endpoint) leave(place chan *backend) (b *backend, came bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if i := slices.Index(e.queue, place); i >= 0 {

@@ -216,6 +216,10 @@ func explainTraffic(a *answer, t target, cause string, l Limits) {
 	switch a.Code {
 	case Overloaded:
 		a.Title = cloneName(t.clone) + " is busy"
+		if cause != "" {
+			a.Detail = sentence(cause) + " Try again in a moment."
+			return
+		}
 		a.Detail = fmt.Sprintf("It has as many requests at work as one clone may have: %d, or %d open WebSockets. Try again in a moment.", l.RequestsPerClone, l.TunnelsPerClone)
 	case AddressRefused:
 		a.Title = who + " may not be reached"

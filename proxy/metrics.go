@@ -57,6 +57,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 type cloneMetrics struct {
 	tenants                                   *tenants
 	requests, atWork, tunnels, sent, received *prometheus.Desc
+	conns, waiting, turned                    *prometheus.Desc
 }
 
 func newCloneMetrics(ts *tenants) *cloneMetrics {
@@ -70,12 +71,15 @@ func newCloneMetrics(ts *tenants) *cloneMetrics {
 		tunnels:  desc("tunnels", "Open WebSockets of a clone."),
 		sent:     desc("sent_bytes_total", "Octets of answers sent for a clone."),
 		received: desc("received_bytes_total", "Octets of requests received for a clone."),
+		conns:    desc("endpoint_connections", "Open connections to the endpoints of a clone."),
+		waiting:  desc("requests_waiting", "Requests of a clone that wait for a connection to an endpoint."),
+		turned:   desc("overloaded_total", "Requests of a clone that were refused because it or its endpoints had too many."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *cloneMetrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.requests, m.atWork, m.tunnels, m.sent, m.received} {
+	for _, d := range []*prometheus.Desc{m.requests, m.atWork, m.tunnels, m.sent, m.received, m.conns, m.waiting, m.turned} {
 		out <- d
 	}
 }
@@ -93,5 +97,9 @@ func (m *cloneMetrics) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(m.tunnels, prometheus.GaugeValue, float64(t.openTunnels()), id)
 		out <- prometheus.MustNewConstMetric(m.sent, prometheus.CounterValue, float64(t.sent.Load()), id)
 		out <- prometheus.MustNewConstMetric(m.received, prometheus.CounterValue, float64(t.received.Load()), id)
+		conns, waiting := t.load()
+		out <- prometheus.MustNewConstMetric(m.conns, prometheus.GaugeValue, float64(conns), id)
+		out <- prometheus.MustNewConstMetric(m.waiting, prometheus.GaugeValue, float64(waiting), id)
+		out <- prometheus.MustNewConstMetric(m.turned, prometheus.CounterValue, float64(t.turned.Load()), id)
 	}
 }

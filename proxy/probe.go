@@ -41,7 +41,7 @@ func (e *engine) probe(ctx context.Context, k *check) error {
 }
 
 func (e *engine) probeHTTP1(ctx context.Context, rq *request, k *check) (status int, err error) {
-	t := trip{up: e.upstream, buffers: e.small, large: e.large}
+	t := trip{up: e.upstream, buffers: e.small, large: e.large, probe: true}
 	t.out = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n", rq.target, rq.authority)
 	t.out = append(rq.fields.AppendLines(t.out, 0, len(rq.fields.Fields)), "\r\n"...)
 	t.begin(&nurse{ctx: ctx}, rq, time.Now(), k.health.Timeout.Duration())

@@ -59,6 +59,7 @@ type Limits struct {
 	ConnsPerSource   int // connections from one IPv4 address or IPv6 /64; 4096
 	HeadBytes        int // octets of a request's head; 65536
 	ConnsPerEndpoint int // connections to one endpoint, WebSockets included; 500
+	QueuePerEndpoint int // requests that wait for one of them; 100
 	IdlePerEndpoint  int // idle connections kept to one endpoint; 256
 	IdleConns        int // idle connections kept to all endpoints; 8192
 
@@ -66,6 +67,7 @@ type Limits struct {
 	IdleTimeout     time.Duration // for the next request on a connection; 180 s
 	StallTimeout    time.Duration // for progress in a request's or an answer's body; 60 s
 	DialTimeout     time.Duration // for a connection to an endpoint; 3 s
+	QueueTimeout    time.Duration // for one of an endpoint's connections to come free; 3 s
 	ResponseTimeout time.Duration // for the head of an endpoint's answer, gRPC excepted; 60 s
 	UpstreamIdle    time.Duration // for the next use of a connection to an endpoint; 90 s
 	TunnelIdle      time.Duration // for the next octet of a WebSocket; 15 min
@@ -85,6 +87,7 @@ func (l *Limits) fill() error {
 		{"ConnsPerSource", &l.ConnsPerSource, 4096},
 		{"HeadBytes", &l.HeadBytes, 64 << 10},
 		{"ConnsPerEndpoint", &l.ConnsPerEndpoint, 500},
+		{"QueuePerEndpoint", &l.QueuePerEndpoint, 100},
 		{"IdlePerEndpoint", &l.IdlePerEndpoint, 256},
 		{"IdleConns", &l.IdleConns, 8192},
 	} {
@@ -102,6 +105,7 @@ func (l *Limits) fill() error {
 		{"IdleTimeout", &l.IdleTimeout, 180 * time.Second},
 		{"StallTimeout", &l.StallTimeout, 60 * time.Second},
 		{"DialTimeout", &l.DialTimeout, 3 * time.Second},
+		{"QueueTimeout", &l.QueueTimeout, 3 * time.Second},
 		{"ResponseTimeout", &l.ResponseTimeout, 60 * time.Second},
 		{"UpstreamIdle", &l.UpstreamIdle, 90 * time.Second},
 		{"TunnelIdle", &l.TunnelIdle, 15 * time.Minute},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/clonegate/clonegate/proxy"
+	"github.com/clonegate/clonegate/registry"
 )
 
 // An origin is a service that sees connections, not only requests.
@@ -206,27 +208,107 @@ func TestConnectionsPerEndpointAreLimited(t *testing.T) {
 	}
 }
 
-// TestQueueEnds fills an endpoint for longer than anybody waits.
+// TestQueueEnds fills an endpoint for longer than anybody waits, and its queue
+// for longer than anybody may join.
 func TestQueueEnds(t *testing.T) {
 	b := newBench(t, func(c *proxy.Config) {
-		c.Limits.ConnsPerEndpoint, c.Limits.DialTimeout = 1, 100*time.Millisecond
+		c.Limits.ConnsPerEndpoint, c.Limits.QueuePerEndpoint, c.Limits.QueueTimeout = 1, 1, 300*time.Millisecond
 	})
 	working, release := make(chan struct{}), make(chan struct{})
 	b.serve("1", func(w http.ResponseWriter, r *http.Request) { working <- struct{}{}; <-release })
-	first := make(chan reply, 1)
-	go func() { first <- b.get("https://www-1." + zone + "/") }()
+	url := "https://www-1." + zone + "/"
+	first, second := make(chan reply, 1), make(chan reply, 1)
+	go func() { first <- b.get(url) }()
 	<-working
-	b.get("https://www-1."+zone+"/").wantReason(t, 503, proxy.Overloaded)
+	go func() { second <- b.get(url) }()
+	eventually(t, "one waits", func() bool { return b.gauge("clonegate_proxy_requests_waiting", "1") == 1 })
+	full := b.get(url)
+	waited := <-second
+	for got, says := range map[*reply]string{&full: "1 requests wait for one", &waited: "none came free in 300ms"} {
+		if p := got.wantReason(t, 503, proxy.Overloaded); !strings.Contains(p.Detail, says) {
+			t.Errorf("detail %q; want it to say %q", p.Detail, says)
+		}
+		if got.Header.Get("Retry-After") == "" {
+			t.Error("overloaded without Retry-After")
+		}
+	}
+	for name, want := range map[string]float64{
+		"clonegate_proxy_endpoint_connections": 1, "clonegate_proxy_requests_waiting": 0, "clonegate_proxy_overloaded_total": 2,
+	} {
+		if got := b.gauge(name, "1"); got != want {
+			t.Errorf("%s is %v; want %v", name, got, want)
+		}
+	}
 	close(release)
 	if got := <-first; got.StatusCode != 200 {
 		t.Errorf("the one at work: got %d", got.StatusCode)
 	}
 	go func() { <-working }()
-	if got := b.get("https://www-1." + zone + "/"); got.StatusCode != 200 {
+	if got := b.get(url); got.StatusCode != 200 {
 		t.Errorf("afterwards: got %d", got.StatusCode)
 	}
 	if n := len(b.log.records("endpoint is benched")); n > 0 {
 		t.Error("the endpoint was benched for being busy")
+	}
+	b.unregister("1")
+	eventually(t, "the clone's series are gone", func() bool { return len(b.series("clonegate_proxy_overloaded_total")) == 0 })
+}
+
+// TestBusyIsNotIll has all connections of an endpoint in use while it is probed.
+func TestBusyIsNotIll(t *testing.T) {
+	b := newBench(t, func(c *proxy.Config) { c.Limits.ConnsPerEndpoint = 1 })
+	working, release := make(chan struct{}), make(chan struct{})
+	var probes atomic.Int64
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/healthz" {
+			probes.Add(1)
+			return
+		}
+		working <- struct{}{}
+		<-release
+	}))
+	defer up.Close()
+	b.register("1", map[string]registry.ServiceRegistration{"www": {
+		Endpoints: []string{up.Listener.Addr().String()},
+		Health:    &registry.HealthRegistration{Path: "/healthz", Interval: 1, Timeout: 1},
+	}})
+	answer := make(chan reply, 1)
+	go func() { answer <- b.get("https://www-1." + zone + "/") }()
+	<-working
+	before := probes.Load()
+	eventually(t, "it is probed while busy", func() bool { return probes.Load() > before })
+	close(release)
+	if got := <-answer; got.StatusCode != 200 {
+		t.Errorf("got %d", got.StatusCode)
+	}
+	if n := len(b.log.records("endpoint is unhealthy")); n > 0 {
+		t.Error("a busy endpoint was found unhealthy")
+	}
+}
+
+// TestIdleConnectionsInAllAreLimited uses endpoints of many clones: only the
+// connections used last are kept.
+func TestIdleConnectionsInAllAreLimited(t *testing.T) {
+	b := newBench(t, func(c *proxy.Config) { c.Limits.IdleConns, c.Limits.UpstreamIdle = 3, 8*time.Second })
+	var open atomic.Int64
+	for i := range 10 {
+		id := registry.ID(fmt.Sprint(i + 1))
+		b.backend(id, func(c *net.TCPConn, in *bufio.Reader) {
+			open.Add(1)
+			defer open.Add(-1)
+			io.WriteString(c, hello)
+			in.ReadByte()
+		})
+		b.wantHello(id)
+	}
+	eventually(t, "the oldest are closed", func() bool { return open.Load() == 3 })
+}
+
+// wantHello asks a clone that says hello.
+func (b *bench) wantHello(id registry.ID) {
+	b.t.Helper()
+	if got := b.get("https://www-" + string(id) + "." + zone + "/"); got.StatusCode != 200 || got.body != "hello" {
+		b.t.Errorf("clone %s: got %d %q; want hello", id, got.StatusCode, got.body)
 	}
 }
 

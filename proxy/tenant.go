@@ -22,6 +22,7 @@ type tenant struct {
 	answered [6]atomic.Uint64 // by the first digit of the status
 	sent     atomic.Uint64    // octets of answers
 	received atomic.Uint64    // octets of requests
+	turned   atomic.Uint64    // requests and tunnels refused as too many
 	pools    atomic.Pointer[map[string]*pool]
 
 	mu       sync.Mutex
@@ -99,6 +100,18 @@ func (t *tenant) openTunnels() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.tunnels)
+}
+
+// load returns how many connections to endpoints are open, and how many requests
+// wait for one.
+func (t *tenant) load() (conns, waiting int) {
+	for _, p := range *t.pools.Load() {
+		for _, m := range *p.members.Load() {
+			c, w := m.load()
+			conns, waiting = conns+c, waiting+w
+		}
+	}
+	return conns, waiting
 }
 
 // shutTunnels tells both ends of every tunnel that the other is going away.

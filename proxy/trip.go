@@ -42,6 +42,7 @@ type trip struct {
 	c        client
 	rq       *request
 	answerIn time.Duration // bounds the wait for an answer; 0: no bound
+	probe    bool          // the gateway asks for itself
 
 	backend *backend
 	out     []byte    // the request's head, and its body if that was here
@@ -130,7 +131,7 @@ func (t *trip) backendIsGood() bool {
 // request that could not know, before anything came back, is replaced once if
 // nothing can have happened at the other end, or nothing that matters.
 func (t *trip) send(ctx context.Context, e *endpoint) error {
-	b, err := t.up.acquire(ctx, e, t.now)
+	b, err := t.up.acquire(ctx, e, t.now, t.probe)
 	for err == nil {
 		t.backend, t.heard = b, false
 		var n int

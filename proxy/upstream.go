@@ -27,16 +27,15 @@ func newUpstream(d *dialer, l *Limits) *upstream {
 	return &upstream{dialer: d, limits: l, known: map[*endpoint]struct{}{}}
 }
 
-// errQueue says that an endpoint has as many connections as it may have.
-var errQueue = errors.New("all connections are in use")
-
-// acquire returns a backend to an endpoint that is not in use, or a new one. Every
-// error but errQueue is a *dialError: nothing was sent.
-func (u *upstream) acquire(ctx context.Context, e *endpoint, now time.Time) (*backend, error) {
+// acquire returns a backend to an endpoint that is not in use, or a new one. No
+// error means that anything was sent: it is a *dialError, a *busyError, or errCut.
+func (u *upstream) acquire(ctx context.Context, e *endpoint, now time.Time, probe bool) (*backend, error) {
 	for {
-		b, place := e.take(u.limits.ConnsPerEndpoint)
+		b, place, err := e.take(u.limits, probe)
+		if err != nil {
+			return nil, err
+		}
 		if place != nil {
-			var err error
 			if b, err = u.wait(ctx, e, place); err != nil {
 				return nil, err
 			}
@@ -65,10 +64,10 @@ func (u *upstream) dial(ctx context.Context, e *endpoint) (*backend, error) {
 	return u.dialer.dial(ctx, e)
 }
 
-// wait waits in an endpoint's queue for as long as a dial may take. Without a
-// backend and error, the caller may dial.
+// wait waits in an endpoint's queue. Without a backend and error, the caller may
+// dial.
 func (u *upstream) wait(ctx context.Context, e *endpoint, place chan *backend) (*backend, error) {
-	timer := time.NewTimer(u.limits.DialTimeout)
+	timer := time.NewTimer(u.limits.QueueTimeout)
 	defer timer.Stop()
 	select {
 	case b := <-place:
@@ -79,7 +78,10 @@ func (u *upstream) wait(ctx context.Context, e *endpoint, place chan *backend) (
 	if b, came := e.leave(place); came {
 		return b, nil
 	}
-	return nil, errQueue
+	if ctx.Err() != nil {
+		return nil, errCut
+	}
+	return nil, &busyError{addr: e.addr, conns: u.limits.ConnsPerEndpoint, waited: u.limits.QueueTimeout}
 }
 
 // release takes a backend back that can carry another request.
@@ -163,14 +165,17 @@ var errCut = errors.New("the client has left")
 // counts against an endpoint.
 func blame(e *endpoint, err error) (r *refusal, fault, unsent bool) {
 	var dial *dialError
+	var busy *busyError
 	var gone *clientError
 	switch {
 	case errors.As(err, &gone):
 		return gone.refusal, false, false
 	case errors.Is(err, errCut):
 		return &refusal{ClientGone, ""}, false, false
-	case errors.Is(err, errQueue):
-		return &refusal{Overloaded, ""}, false, true
+	case errors.As(err, &busy):
+		return &refusal{Overloaded, busy.Error()}, false, busy.waited == 0 // who has waited waits no more
+	case errors.Is(err, errRetired):
+		return &refusal{NoEndpoint, ""}, false, true
 	case errors.Is(err, errSilent):
 		return &refusal{UpstreamTimeout, ""}, true, false
 	case errors.As(err, &dial) && dial.refused:

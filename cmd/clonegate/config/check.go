@@ -73,6 +73,7 @@ func (d *decoder) checkGateway(c *Config) {
 		{"limits.idle", l.Idle},
 		{"limits.stall", l.Stall},
 		{"limits.dial", l.Dial},
+		{"limits.queue", l.Queue},
 		{"limits.response", l.Response},
 		{"limits.upstream_idle", l.UpstreamIdle},
 		{"limits.websocket_idle", l.WebSocketIdle},

@@ -49,12 +49,15 @@ type Limits struct {
 	StreamsPerConnection int           `yaml:"streams_per_connection"`
 	ConnectionsPerSource int           `yaml:"connections_per_source"`
 	HeadBytes            int           `yaml:"head_bytes"`
+	ConnsPerEndpoint     int           `yaml:"connections_per_endpoint"`
+	QueuePerEndpoint     int           `yaml:"queue_per_endpoint"`
 	IdlePerEndpoint      int           `yaml:"idle_per_endpoint"`
 	IdleConnections      int           `yaml:"idle_connections"`
 	Head                 time.Duration `yaml:"head"`
 	Idle                 time.Duration `yaml:"idle"`
 	Stall                time.Duration `yaml:"stall"`
 	Dial                 time.Duration `yaml:"dial"`
+	Queue                time.Duration `yaml:"queue"`
 	Response             time.Duration `yaml:"response"`
 	UpstreamIdle         time.Duration `yaml:"upstream_idle"`
 	WebSocketIdle        time.Duration `yaml:"websocket_idle"`
