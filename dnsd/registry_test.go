@@ -47,9 +47,11 @@ func TestRegistry(t *testing.T) {
 	if _, err := r.Register(ctx, registry.System, "1234", reg, false); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"www-1234", "1234", "pr-87", "www-pr-87", "www.1234"} {
+	for _, name := range []string{"www-1234", "1234", "pr-87", "www-pr-87", "www.1234", "www-1234--1", "pr-87--2"} {
 		see(name, gatewayA)
 	}
+	see("www-1235--1", noName)
+	see("www-1234--0", noName)
 	see("db.1234", "NOERROR; A 10.80.0.30")
 	if got := short(ask(t, s.addrs[0], absolute("_shop._tcp.1234", zone), dns.TypeSRV)); got != "NOERROR; SRV 0 0 8080 db.1234."+zone+"." {
 		t.Errorf("_shop._tcp: %s", got)

@@ -55,6 +55,10 @@ func (e *engine) route(ctx context.Context, c client, x *exchange, t *trip) *ref
 	}
 	p := w.pool
 	x.target, x.tenant = w.target, w.tenant
+	x.choice.member = x.target.member
+	if p.sticky.Load() {
+		x.stick()
+	}
 	x.working = true
 	if x.tenant.atWork.Add(1) > int64(e.g.cfg.Limits.RequestsPerClone) {
 		return &refusal{reason: Overloaded}
@@ -75,6 +79,9 @@ func (e *engine) fields(dst []byte, x *exchange) ([]byte, *refusal) {
 	dst, looped := e.g.policy.appendRequest(dst, x.request.fields, x.request.nominates, &s)
 	if looped {
 		return dst, &refusal{reason: Loop}
+	}
+	if s.found.member && x.choice.member == 0 {
+		x.choice.address(x.request.fields)
 	}
 	return dst, nil
 }
@@ -149,7 +156,7 @@ func (e *engine) try(ctx context.Context, x *exchange, p *pool, send func(contex
 	tried := first[:0]
 	var last *refusal
 	for len(tried) < maxTries {
-		ep, reason := p.pick(tried)
+		ep, reason := p.choose(&x.choice, tried)
 		if ep == nil {
 			if last == nil {
 				last = &refusal{reason, strings.Join(p.faults(), "; ")}

@@ -48,6 +48,7 @@ type exchange struct {
 	request request
 	way     *way // of an earlier request on the connection, or empty
 	target  target
+	choice  choice
 
 	tenant   *tenant // nil if the request led to none
 	working  bool    // counted by the tenant as at work
@@ -62,7 +63,7 @@ type exchange struct {
 // begin makes the exchange that of a new request.
 func (x *exchange) begin(start time.Time, peer netip.Addr, trusted bool, proto string) {
 	x.id, x.start, x.peer, x.trusted, x.proto = newRequestID(), start, peer, trusted, proto
-	x.request, x.target = request{}, target{}
+	x.request, x.target, x.choice = request{}, target{}, choice{}
 	x.tenant, x.working, x.endpoint = nil, false, nil
 	x.status, x.reason, x.cause = 0, "", ""
 	x.sent.Store(0)

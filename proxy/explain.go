@@ -71,7 +71,7 @@ func (g *Gateway) explain(r Reason, t target, cause, request string) answer {
 	switch r {
 	case Starting, Asleep, Stopping, Gone, Lost, Failed:
 		explainState(&a, t.clone)
-	case UnknownService, NoEndpoint, Unhealthy, Unreachable:
+	case UnknownService, UnknownMember, NoEndpoint, Unhealthy, Unreachable:
 		g.explainService(&a, t, cause)
 	default:
 		explainTraffic(&a, t, cause, g.cfg.Limits)
@@ -185,6 +185,11 @@ func (g *Gateway) explainService(a *answer, t target, cause string) {
 		if a.Services = g.serviceLinks(t.clone, t.zone); len(a.Services) == 0 {
 			a.Detail += " It has registered none."
 		}
+		return
+	case UnknownMember:
+		a.Title = fmt.Sprintf("%s of %s has no such member", t.service, lowerFirst(who))
+		a.Detail = fmt.Sprintf("Its %d endpoints are addressed by the numbers from 1, in the order of their registration, as in %s-%s--1 or by the field Clonegate-Member: 1.",
+			len(t.clone.Services[t.service].Endpoints), t.service, t.clone.ID)
 		return
 	case NoEndpoint:
 		a.Title = fmt.Sprintf("Nothing serves %s in %s", t.service, lowerFirst(who))

@@ -26,6 +26,7 @@ type sender struct {
 	proto   string     // "https"
 	request requestID
 	target  *target
+	found   notes // set by appendRequest
 }
 
 const maxHops = 8
@@ -35,6 +36,7 @@ type notes struct {
 	trailers   bool // TE: trailers
 	trace      bool // traceparent or tracestate
 	hops       bool // clonegate-hop
+	member     bool // clonegate-member
 	forwarding bool // forwarding fields of a trusted peer
 }
 
@@ -75,6 +77,7 @@ func (p *headerPolicy) appendRequest(dst []byte, in *http1.Section, nominates bo
 	} else {
 		dst = appendNewTrace(dst, s.request)
 	}
+	s.found = n
 	return p.appendHops(dst, in, n.hops, s)
 }
 
@@ -108,6 +111,7 @@ func (p *headerPolicy) sends(in *http1.Section, f http1.Field, trusted bool, n *
 			return true
 		}
 		n.hops = n.hops || http1.EqualFold(name, "clonegate-hop")
+		n.member = n.member || http1.EqualFold(name, memberField)
 		return false
 	case 't':
 		if !http1.EqualFold(name, "traceparent") && !http1.EqualFold(name, "tracestate") {

@@ -32,7 +32,7 @@ type ward struct {
 func newWard(t *testing.T) *ward {
 	w := &ward{sick: map[netip.AddrPort]error{}, probes: map[netip.AddrPort]int{}}
 	p := newProber(w.probe, slog.New(slog.DiscardHandler))
-	w.pool = newPool("1234", "www", p)
+	w.pool = newPool(&registry.Clone{ID: "1234"}, "www", p)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { p.run(ctx); close(ended) }()

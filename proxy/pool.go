@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -15,7 +16,9 @@ import (
 type pool struct {
 	clone   registry.ID
 	service string
+	life    string // tells the tags of one life of the clone from those of any other
 	prober  *prober
+	sticky  atomic.Bool
 	members atomic.Pointer[[]*member] // immutable; replaced by update
 }
 
@@ -25,8 +28,11 @@ type member struct {
 	check *check
 }
 
-func newPool(clone registry.ID, service string, p *prober) *pool {
-	pl := &pool{clone: clone, service: service, prober: p}
+func newPool(c *registry.Clone, service string, p *prober) *pool {
+	pl := &pool{
+		clone: c.ID, service: service, prober: p,
+		life: fmt.Sprintf("%s/%d/%s", c.ID, c.Incarnation, c.Instance),
+	}
 	pl.members.Store(new([]*member))
 	return pl
 }
@@ -36,6 +42,7 @@ func newPool(clone registry.ID, service string, p *prober) *pool {
 func (p *pool) update(s *registry.Service) {
 	old := *p.members.Load()
 	var now []*member
+	p.sticky.Store(s != nil && s.Sticky)
 	if s != nil {
 		for _, addr := range s.Endpoints {
 			now = append(now, p.member(old, addr, s))
@@ -94,11 +101,11 @@ func (p *pool) pick(tried []*endpoint) (*endpoint, Reason) {
 		return members[0].endpoint, ""
 	}
 	now := time.Now()
-	e := choose(members, func(m *member) bool {
+	e := twoOf(members, func(m *member) bool {
 		return m.takes(tried) && !m.isBenched(now)
 	})
 	if e == nil {
-		e = choose(members, func(m *member) bool { return m.takes(tried) })
+		e = twoOf(members, func(m *member) bool { return m.takes(tried) })
 	}
 	if e == nil {
 		return nil, Unhealthy
@@ -121,9 +128,9 @@ func (m *member) takes(tried []*endpoint) bool {
 	return m.health.Load() != unhealthy && !slices.Contains(tried, m.endpoint)
 }
 
-// choose draws two different members that are fit, if there are as many, and
+// twoOf draws two different members that are fit, if there are as many, and
 // returns the endpoint with fewer requests at work; nil if none is fit.
-func choose(members []*member, fit func(*member) bool) *endpoint {
+func twoOf(members []*member, fit func(*member) bool) *endpoint {
 	var a, b *member
 	n := 0
 	for _, m := range members {

@@ -20,7 +20,7 @@ func addrs(list string) []netip.AddrPort {
 }
 
 func testPool(list string) *pool {
-	p := newPool("1234", "www", newProber(nil, slog.New(slog.DiscardHandler)))
+	p := newPool(&registry.Clone{ID: "1234"}, "www", newProber(nil, slog.New(slog.DiscardHandler)))
 	p.update(&registry.Service{Endpoints: addrs(list), Protocol: registry.HTTP})
 	return p
 }

@@ -22,6 +22,7 @@ const (
 	NoName          Reason = "no-name"          // 404: the zone itself was asked for
 	UnknownClone    Reason = "unknown-clone"    // 404: no clone is known by that name
 	UnknownService  Reason = "unknown-service"  // 404: the clone has no such service
+	UnknownMember   Reason = "unknown-member"   // 404: the service has no endpoint of that number
 	Starting        Reason = "starting"         // 503: the clone is not ready yet
 	Asleep          Reason = "asleep"           // 503: the clone is suspended
 	Stopping        Reason = "stopping"         // 503: the clone is being shut down
@@ -48,7 +49,7 @@ func (r Reason) Status() int {
 		return 308
 	case BadRequest, BadBody:
 		return 400
-	case UnknownZone, NoName, UnknownClone, UnknownService:
+	case UnknownZone, NoName, UnknownClone, UnknownService, UnknownMember:
 		return 404
 	case BodyTimeout:
 		return 408

@@ -29,6 +29,7 @@ type target struct {
 	zone    registry.Host // under which the name was asked; "" outside every zone
 	clone   *registry.Clone
 	service string
+	member  int // of the service, from 1; 0 if the name asks for none
 }
 
 // resolve finds the target of a host, which parseAuthority made. The returned
@@ -55,7 +56,7 @@ func (g *Gateway) resolve(host string) (target, Reason) {
 	if !ok {
 		return t, UnknownClone
 	}
-	t.clone, t.service = found.Clone, found.Service
+	t.clone, t.service, t.member = found.Clone, found.Service, found.Member
 	switch s := t.clone.State; {
 	case s == registry.Registered, s == registry.Starting, s == registry.Resuming:
 		return t, Starting

@@ -52,7 +52,7 @@ func (t *tenant) update(c *registry.Clone) {
 	for name, service := range c.Services {
 		p := old[name]
 		if p == nil {
-			p = newPool(t.id, name, t.prober)
+			p = newPool(c, name, t.prober)
 		}
 		p.update(service)
 		now[name] = p

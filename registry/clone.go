@@ -95,6 +95,7 @@ type Service struct {
 	Endpoints []netip.AddrPort `json:"endpoints,omitempty"`
 	Protocol  Protocol         `json:"protocol"`
 	Default   bool             `json:"default,omitempty"` // also serves "id.zone"
+	Sticky    bool             `json:"sticky,omitempty"`  // a browser stays with its endpoint, by a cookie
 	Health    *Health          `json:"health,omitempty"`  // nil: endpoints are judged by traffic alone
 }
 

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -54,6 +55,27 @@ func ParseLabel(s string) (string, error) {
 		return "", fmt.Errorf("name %q begins or ends with a hyphen", clip(s))
 	}
 	return s, nil
+}
+
+// cutMember splits a label that addresses one member of a pool, as in
+// "www-1234--1", into the label of the pool and the member's number, which is 0
+// if label has no such form. No clone can own a label that has.
+func cutMember(label string) (pool string, member int) {
+	i := strings.LastIndex(label, "--")
+	if i <= 0 {
+		return label, 0
+	}
+	digits := label[i+2:]
+	for j := 0; j < len(digits); j++ {
+		if digits[j] < '0' || digits[j] > '9' {
+			return label, 0
+		}
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil || n < 1 || n > maxEndpoints || digits[0] == '0' {
+		return label, 0
+	}
+	return label[:i], n
 }
 
 // A Host is a DNS name in lower case, without a trailing dot and without a

@@ -30,6 +30,7 @@ type ServiceRegistration struct {
 	Endpoints []string            `json:"endpoints" doc:"address:port each; :port stands for the caller's own address."`
 	Protocol  Protocol            `json:"protocol,omitempty" enum:"http,https,h2c" doc:"How the gateway speaks to the endpoints. Default http."`
 	Default   bool                `json:"default,omitempty" doc:"Whether the clone's bare name leads here."`
+	Sticky    bool                `json:"sticky,omitempty" doc:"Whether a browser stays with the endpoint that answered it first, by a cookie."`
 	Health    *HealthRegistration `json:"health,omitempty" doc:"How the gateway probes endpoints."`
 }
 
@@ -153,6 +154,10 @@ func (in *reader) aliases(aliases []string) []string {
 			in.faults.add(fmt.Sprintf("aliases[%d]", i), "label", "%v", err)
 			continue
 		}
+		if _, member := cutMember(a); member > 0 {
+			in.faults.add(fmt.Sprintf("aliases[%d]", i), "label-reserved", "%q would read as a member of a pool, as www-1234--1 does; choose a name that does not end in -- and a number", a)
+			continue
+		}
 		if a == reservedLabel {
 			in.faults.add(fmt.Sprintf("aliases[%d]", i), "label-reserved", "%q is the zone's own name server", a)
 			continue
@@ -204,6 +209,7 @@ func (in *reader) services(services map[string]ServiceRegistration) map[string]*
 			Endpoints: in.endpoints(field+".endpoints", s.Endpoints),
 			Protocol:  in.protocol(field+".protocol", s.Protocol),
 			Default:   s.Default,
+			Sticky:    s.Sticky,
 			Health:    in.health(field+".health", s.Health),
 		}
 	}

@@ -219,6 +219,22 @@ func TestLookup(t *testing.T) {
 			t.Errorf("Lookup(%q) = %+v, %v; want clone 1234, service %q", tt.sub, got, ok, tt.service)
 		}
 	}
+	for sub, want := range map[string]int{"www-1234--1": 1, "1234--2": 2, "pr-87--256": 256, "www-pr-87--3": 3} {
+		if got, ok := r.View().Lookup(sub); !ok || got.Clone.ID != "1234" || got.Service != "www" || got.Member != want {
+			t.Errorf("Lookup(%q) = %+v, %v; want member %d of www of clone 1234", sub, got, ok, want)
+		}
+	}
+	if _, err := r.Register(t.Context(), registry.System, "1", shop("two"), false); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := r.View().Lookup("www-1234--1"); got.Clone == nil || got.Clone.ID != "1234" {
+		t.Errorf("with a clone of ID 1, www-1234--1 is %+v; want clone 1234's", got)
+	}
+	for _, sub := range []string{"www-1234--0", "www-1234--01", "www-1234--257", "www-1234--x", "www-1234--", "--1", "www-12345--1", "www-1234--2--2", "www.1234--1"} {
+		if got, ok := r.View().Lookup(sub); ok && got.Service != "" {
+			t.Errorf("Lookup(%q) = %+v, want no service", sub, got)
+		}
+	}
 	for _, sub := range []string{"", "www", "www-01234", "www-12345", "a.www.1234", "1234.www", "www-", "-1234", ".", ".1234", "www.www-1234"} {
 		if got, ok := r.View().Lookup(sub); ok {
 			t.Errorf("Lookup(%q) = %+v, want nothing", sub, got)
@@ -257,6 +273,7 @@ func TestFaultsAreNamed(t *testing.T) {
 		{"no port", "services.www.endpoints[0]", "endpoint-port", endpoint("10.0.0.1:0")},
 		{"no instance", "instance", "instance", func(reg *registry.Registration) { reg.Instance = "" }},
 		{"capital in an alias", "aliases[0]", "label", func(reg *registry.Registration) { reg.Aliases = []string{"PR-87"} }},
+		{"a member of a pool as alias", "aliases[0]", "label-reserved", func(reg *registry.Registration) { reg.Aliases = []string{"pr--1"} }},
 		{"the zone's name server as alias", "aliases[0]", "label-reserved", func(reg *registry.Registration) { reg.Aliases = []string{"ns"} }},
 		{"metadata as a DNS server", "forward[0].servers[0]", "endpoint-link-local", func(reg *registry.Registration) {
 			reg.Forward = []registry.ForwardRegistration{{Zone: "corp", Servers: []string{"169.254.169.254"}}}

@@ -56,19 +56,24 @@ func (v *View) Revision() uint64 { return v.revision.Load() }
 func (v *View) Clone(id ID) (*Clone, bool) { return v.clones.get(string(id)) }
 
 // A Target is what a public name stands for. Service is "" if the clone has no
-// service of that name.
+// service of that name. Member is the endpoint of the service that the name
+// asks for, by its place in the registration, from 1; there may be no such one.
+// It is 0 if the name leaves the choice to the gateway.
 type Target struct {
 	Clone   *Clone
 	Service string
+	Member  int
 }
 
 // Lookup finds what a public name stands for. sub is what stands before the
 // zone, in lower case; see Zones.Split. The order of preference:
 //
 //  1. one label that a clone owns: "www-1234", "1234", "www-pr-87", "pr-87"
-//  2. one label whose last part is the ID of a known clone: no such service,
+//  2. such a label and the number of one member of the pool, from 1:
+//     "www-1234--1", "1234--1"
+//  3. one label whose last part is the ID of a known clone: no such service,
 //     or a clone whose life is over
-//  3. two labels, "www.1234" or "www.pr-87": the nested form of 1 and 2
+//  4. two labels, "www.1234" or "www.pr-87": the nested form of 1 and 3
 //
 // ok is false if no clone is known by that name.
 func (v *View) Lookup(sub string) (t Target, ok bool) {
@@ -76,14 +81,29 @@ func (v *View) Lookup(sub string) (t Target, ok bool) {
 	if nested {
 		return v.lookupNested(service, base)
 	}
-	if id, owned := v.labels.get(sub); owned {
-		if c, known := v.clones.get(string(id)); known {
-			return Target{c, serviceOf(c, sub)}, true
+	if t, ok := v.lookupOwned(sub); ok {
+		return t, true
+	}
+	pool, member := cutMember(sub)
+	if member > 0 {
+		if t, ok := v.lookupOwned(pool); ok {
+			t.Member = member
+			return t, true
 		}
 	}
-	if i := strings.LastIndexByte(sub, '-'); i > 0 {
-		if c, known := v.clones.get(sub[i+1:]); known {
-			return Target{Clone: c}, true
+	if i := strings.LastIndexByte(pool, '-'); i > 0 {
+		if c, known := v.clones.get(pool[i+1:]); known {
+			return Target{Clone: c, Member: member}, true
+		}
+	}
+	return Target{}, false
+}
+
+// lookupOwned finds what a label that a clone owns stands for.
+func (v *View) lookupOwned(label string) (Target, bool) {
+	if id, owned := v.labels.get(label); owned {
+		if c, known := v.clones.get(string(id)); known {
+			return Target{Clone: c, Service: serviceOf(c, label)}, true
 		}
 	}
 	return Target{}, false
@@ -101,7 +121,7 @@ func (v *View) lookupNested(service, base string) (Target, bool) {
 	if _, has := c.Services[service]; !has {
 		service = ""
 	}
-	return Target{c, service}, true
+	return Target{Clone: c, Service: service}, true
 }
 
 // serviceOf returns the service that label, which c owns, stands for.

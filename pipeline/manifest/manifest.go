@@ -89,6 +89,7 @@ type Service struct {
 	Port     uint16            `json:"port"`
 	Protocol registry.Protocol `json:"protocol,omitempty"` // empty: http
 	Default  bool              `json:"default,omitempty"`
+	Sticky   bool              `json:"sticky,omitempty"` // a browser stays with the host that answered it first
 	Health   *Health           `json:"health,omitempty"`
 }
 

@@ -116,6 +116,7 @@ func (r *reader) service(s *Service, n ast.Node, path string) {
 		"port":     number(r, &s.Port, 65535),
 		"protocol": r.text((*string)(&s.Protocol)),
 		"default":  r.boolean(&s.Default),
+		"sticky":   r.boolean(&s.Sticky),
 		"health": func(n ast.Node, path string) {
 			s.Health = new(Health)
 			r.fields(n, path, map[string]field{

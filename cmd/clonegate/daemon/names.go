@@ -8,8 +8,10 @@ import (
 
 // leafNames returns what the certificate of a clone must hold, for certs: all
 // its public names, flat and nested, and a key that changes when they do. A
-// clone whose life is over has them too: its page says what became of it. The
-// key is "" if sub is no name of a known clone.
+// clone whose life is over has them too: its page says what became of it. A
+// member of a pool that is asked for by name has a certificate of its own, so
+// that those who never ask for one pay nothing. The key is "" if sub is no name
+// of a known clone.
 func leafNames(view *registry.View) func(sub string) (key string, names []string) {
 	return func(sub string) (string, []string) {
 		target, ok := view.Lookup(sub)
@@ -24,6 +26,10 @@ func leafNames(view *registry.View) func(sub string) (key string, names []string
 				names = append(names, service+"."+base)
 			}
 		}
-		return string(c.ID) + " " + strings.Join(c.PublicLabels(), " "), names
+		key := string(c.ID) + " " + strings.Join(c.PublicLabels(), " ")
+		if s := c.Services[target.Service]; s != nil && 0 < target.Member && target.Member <= len(s.Endpoints) {
+			key, names = key+" "+sub, append(names, sub)
+		}
+		return key, names
 	}
 }
