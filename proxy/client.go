@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os"
 
 	"github.com/clonegate/clonegate/proxy/http1"
@@ -47,9 +46,9 @@ type client interface {
 	// gone reports whether the client is known to have left.
 	gone() bool
 
-	// takeOver hands out the connection of a client that upgrades, and what was
+	// takeOver hands out what a client that upgrades goes on with, and what was
 	// read ahead from it. The client is used no more.
-	takeOver() (net.Conn, []byte)
+	takeOver() (side, []byte)
 }
 
 // A leash cuts a trip when a context ends.

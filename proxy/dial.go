@@ -120,7 +120,7 @@ func bare(c net.Conn) net.Conn {
 }
 
 // closeWrite ends the sending half of a connection if it has one.
-func closeWrite(c net.Conn) error {
+func closeWrite(c any) error {
 	if half, ok := c.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}

@@ -3,55 +3,67 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
-	"log/slog"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/clonegate/clonegate/proxy/http2"
 )
 
-// An engine moves the octets: it accepts connections, serves HTTP/1.1 itself and
-// hands HTTP/2 on. What it decides nothing about is asked of the gateway.
+// An engine moves the octets: it accepts connections, and gives each a front that
+// speaks what its client does. What it decides nothing about is asked of the gateway.
 type engine struct {
 	g            *Gateway
 	upstream     *upstream
 	h2c          *h2c
 	small, large *buffers
 	held         *buffers // what a wire holds: a large buffer in records
-	turns        sync.Pool
+	turns, calls sync.Pool
+	http2        *http2.Server
 	dates        dates
 
 	mu       sync.Mutex
-	sessions map[*session]struct{} // guarded by mu
-	draining bool                  // guarded by mu
-	serving  sync.WaitGroup        // of sessions
+	fronts   map[front]struct{} // guarded by mu
+	draining bool               // guarded by mu
+	serving  sync.WaitGroup     // of fronts
 }
 
-func newEngine(g *Gateway) *engine {
+// A front speaks HTTP with the client of one connection.
+type front interface {
+	// serve carries requests until either side closes the connection.
+	serve(context.Context)
+	// drain makes serve end when the requests at work have. It does not wait.
+	drain()
+	// reset makes serve end at once.
+	reset()
+}
+
+func newEngine(g *Gateway) (*engine, error) {
 	e := &engine{
 		g: g, upstream: newUpstream(g.dialer, &g.cfg.Limits),
 		small: newBuffers(smallBuffer), large: newBuffers(largeBuffer), held: newBuffers(largeBuffer + 2*smallBuffer),
-		sessions: map[*session]struct{}{},
+		fronts: map[front]struct{}{},
 	}
 	e.h2c = newH2C(e, g.dialer)
 	e.turns.New = func() any { return newTurn(e) }
-	return e
+	e.calls.New = func() any { return newCall(e) }
+	var err error
+	e.http2, err = http2.New(http2Config(&g.cfg.Limits, g.metrics))
+	return e, err
 }
 
 // serve accepts connections until ctx ends or a listener fails, and drains.
 func (e *engine) serve(ctx context.Context, l Listeners) error {
 	sources := newSources(e.g.cfg.Limits.ConnsPerSource, e.g.policy.trusts, e.g.metrics.refused.Inc)
-	http2, queue := e.http2Server(), newHandover()
 	config := e.tlsConfig()
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	var conns sync.WaitGroup
 	running, ctx := errgroup.WithContext(ctx)
-	running.Go(func() error { http2.Serve(queue); return nil })
 	for _, ln := range l.HTTPS {
 		running.Go(func() error {
-			return accept(ctx, sources.listener(ln), &conns, func(c net.Conn) { e.welcome(work, c, config, queue) })
+			return accept(ctx, sources.listener(ln), &conns, func(c net.Conn) { e.welcome(work, c, config) })
 		})
 	}
 	for _, ln := range l.Redirect {
@@ -67,7 +79,7 @@ func (e *engine) serve(ctx context.Context, l Listeners) error {
 		for _, ln := range append(l.HTTPS, l.Redirect...) {
 			ln.Close()
 		}
-		e.drain(http2, cut)
+		e.drain(cut)
 		return nil
 	})
 	err := running.Wait()
@@ -102,7 +114,7 @@ func accept(ctx context.Context, ln net.Listener, conns *sync.WaitGroup, serve f
 }
 
 // welcome sets up TLS and serves what the client speaks.
-func (e *engine) welcome(ctx context.Context, c net.Conn, config *tls.Config, http2 *handover) {
+func (e *engine) welcome(ctx context.Context, c net.Conn, config *tls.Config) {
 	w := &wire{Conn: newSocket(c)}
 	secure := tls.Server(w, config)
 	shaking, stop := context.WithTimeout(ctx, e.g.cfg.Limits.HeadTimeout)
@@ -113,84 +125,56 @@ func (e *engine) welcome(ctx context.Context, c net.Conn, config *tls.Config, ht
 		e.g.cfg.Log.Debug("handshake failed", "remote", c.RemoteAddr().String(), "err", err)
 		c.Close()
 	case secure.ConnectionState().NegotiatedProtocol == "h2":
-		http2.hand(secure)
+		e.run(ctx, newMux(e, w, secure))
 	default:
 		e.run(ctx, newSession(e, w, secure, true))
 	}
 }
 
-// run serves a session, unless the gateway has begun to drain.
-func (e *engine) run(ctx context.Context, s *session) {
+// run serves a connection, unless the gateway has begun to drain.
+func (e *engine) run(ctx context.Context, f front) {
 	e.mu.Lock()
 	if e.draining {
 		e.mu.Unlock()
-		s.conn.Close()
+		f.reset()
 		return
 	}
-	e.sessions[s] = struct{}{}
+	e.fronts[f] = struct{}{}
 	e.serving.Add(1)
 	e.mu.Unlock()
 	defer func() {
 		e.mu.Lock()
-		delete(e.sessions, s)
+		delete(e.fronts, f)
 		e.mu.Unlock()
 		e.serving.Done()
 	}()
-	s.serve(ctx)
+	f.serve(ctx)
 }
 
 // drain lets the requests at work end and cuts those that take too long.
-func (e *engine) drain(http2 *http.Server, cut func()) {
+func (e *engine) drain(cut func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), e.g.cfg.Limits.DrainGrace)
 	defer cancel()
 	e.g.tenants.shutTunnels()
 	e.mu.Lock()
 	e.draining = true
-	for s := range e.sessions {
-		s.drain()
+	for f := range e.fronts {
+		f.drain()
 	}
 	e.mu.Unlock()
-	var draining sync.WaitGroup
-	draining.Go(func() {
-		if http2.Shutdown(ctx) != nil {
-			http2.Close()
+	stop := context.AfterFunc(ctx, func() {
+		cut()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for f := range e.fronts {
+			f.reset()
 		}
 	})
-	draining.Go(func() {
-		stop := context.AfterFunc(ctx, func() {
-			cut()
-			e.mu.Lock()
-			defer e.mu.Unlock()
-			for s := range e.sessions {
-				s.reset()
-			}
-		})
-		defer stop()
-		e.serving.Wait()
-	})
-	draining.Wait()
+	defer stop()
+	e.serving.Wait()
 }
 
 func (e *engine) close() { e.h2c.transport.CloseIdleConnections() }
-
-func (e *engine) http2Server() *http.Server {
-	l := e.g.cfg.Limits
-	return &http.Server{
-		Handler:                      http.HandlerFunc(e.serveHanded),
-		TLSConfig:                    e.tlsConfig(),
-		ReadHeaderTimeout:            l.HeadTimeout,
-		IdleTimeout:                  l.IdleTimeout,
-		MaxHeaderBytes:               2 * l.HeadBytes, // the policy answers better, up to here
-		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(e.g.cfg.Log.Handler(), slog.LevelDebug),
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: l.StreamsPerConn,
-			SendPingTimeout:      30 * time.Second,
-			PingTimeout:          15 * time.Second,
-			WriteByteTimeout:     l.StallTimeout,
-		},
-	}
-}
 
 func (e *engine) tlsConfig() *tls.Config {
 	c := e.g.cfg.TLS.Clone()
@@ -199,42 +183,3 @@ func (e *engine) tlsConfig() *tls.Config {
 	c.DynamicRecordSizingDisabled = true // whole records cost less
 	return c
 }
-
-// A handover is a listener whose connections were accepted elsewhere.
-type handover struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func newHandover() *handover {
-	return &handover{conns: make(chan net.Conn), closed: make(chan struct{})}
-}
-
-// hand gives a connection to whoever accepts, or closes it.
-func (h *handover) hand(c net.Conn) {
-	select {
-	case h.conns <- c:
-	case <-h.closed:
-		c.Close()
-	}
-}
-
-// Accept implements net.Listener.
-func (h *handover) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener.
-func (h *handover) Close() error {
-	h.once.Do(func() { close(h.closed) })
-	return nil
-}
-
-// Addr implements net.Listener.
-func (h *handover) Addr() net.Addr { return &net.TCPAddr{} }

@@ -21,7 +21,8 @@ type request struct {
 	length    int64  // octets of the body; 0 if there is none, -1 if only its end will tell
 	nominates bool   // the Connection field nominates other fields
 	expects   bool   // the client waits for 100 before it sends the body
-	upgrades  bool   // the client asks for a WebSocket over HTTP/1.1
+	upgrades  bool   // the client asks for a WebSocket
+	accept    string // the Sec-WebSocket-Accept that the clone must answer; "" if the client sees to it
 }
 
 // isSafe reports whether a request may be sent twice without harm, because it

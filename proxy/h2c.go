@@ -57,6 +57,7 @@ func (h *h2c) forward(ctx context.Context, c client, x *exchange, p *pool) *refu
 	out := outbound(ctx, &x.request, lines, body)
 	if isGRPC(out.Header) { // whose head may come with the first message of a stream
 		quiet.end()
+		c.unhurry()
 	}
 	if x.request.length == 0 {
 		out.Body = nil

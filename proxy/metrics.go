@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/clonegate/clonegate/proxy/http2"
 )
 
 // metrics are the gateway's own numbers. Those of clones are read from the
@@ -13,11 +15,13 @@ type metrics struct {
 	latency prometheus.Histogram
 	reasons *prometheus.CounterVec
 	refused prometheus.Counter
+	http2   *prometheus.CounterVec
+	events  [http2.NumEvents]prometheus.Counter // of http2
 	clones  *cloneMetrics
 }
 
 func newMetrics(ts *tenants) *metrics {
-	return &metrics{
+	m := &metrics{
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "clonegate_proxy_request_duration_seconds",
 			Help:    "Time from a request's head to the end of its answer, tunnels excepted.",
@@ -31,9 +35,20 @@ func newMetrics(ts *tenants) *metrics {
 			Name: "clonegate_proxy_connections_refused_total",
 			Help: "Connections closed at once because their source had too many.",
 		}),
+		http2: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "clonegate_proxy_http2_events_total",
+			Help: "What happened to HTTP/2 connections and was not as it should be, by event.",
+		}, []string{"event"}),
 		clones: newCloneMetrics(ts),
 	}
+	for e := range m.events {
+		m.events[e] = m.http2.WithLabelValues(http2.Event(e).String())
+	}
+	return m
 }
+
+// count counts an event of an HTTP/2 connection.
+func (m *metrics) count(e http2.Event) { m.events[e].Inc() }
 
 // register registers all metrics, or none. A nil registerer takes none.
 func (m *metrics) register(r prometheus.Registerer) error {
@@ -41,7 +56,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 		return nil
 	}
 	var done []prometheus.Collector
-	for _, c := range []prometheus.Collector{m.latency, m.reasons, m.refused, m.clones} {
+	for _, c := range []prometheus.Collector{m.latency, m.reasons, m.refused, m.http2, m.clones} {
 		if err := r.Register(c); err != nil {
 			for _, d := range done {
 				r.Unregister(d)

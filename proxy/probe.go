@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"time"
 
@@ -85,7 +84,7 @@ func (n *nurse) head(*response) error         { return nil }
 func (n *nurse) flush() error                 { return nil }
 func (n *nurse) end(*http1.Section) error     { return nil }
 func (n *nurse) gone() bool                   { return n.ctx.Err() != nil }
-func (n *nurse) takeOver() (net.Conn, []byte) { return nil, nil }
+func (n *nurse) takeOver() (side, []byte)     { return nil, nil }
 func (n *nurse) watch(c cutter)               { n.leash.watch(n.ctx, c) }
 func (n *nurse) unwatch()                     { n.leash.unwatch() }
 

@@ -136,7 +136,6 @@ type Gateway struct {
 	metrics   *metrics
 	dialer    *dialer
 	engine    *engine
-	gate      gate
 }
 
 // New returns a Gateway that Run starts, once.
@@ -168,10 +167,12 @@ func New(cfg Config) (*Gateway, error) {
 		directory: &directory{routes: cfg.Routes},
 		dialer:    newDialer(cfg.CheckEndpoint, cfg.Limits.DialTimeout),
 	}
-	g.engine = newEngine(g)
-	g.prober = newProber(g.engine.probe, cfg.Log)
+	g.prober = newProber(func(ctx context.Context, k *check) error { return g.engine.probe(ctx, k) }, cfg.Log)
 	g.tenants = newTenants(cfg.Routes, g.prober, cfg.Log)
 	g.metrics = newMetrics(g.tenants)
+	if g.engine, err = newEngine(g); err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
 	if err := g.metrics.register(cfg.Metrics); err != nil {
 		return nil, err
 	}
@@ -192,7 +193,6 @@ func (g *Gateway) Run(ctx context.Context, l Listeners) error {
 
 	err := g.engine.serve(ctx, l)
 	g.tenants.close()
-	g.gate.close()
 	g.engine.close()
 	stop()
 	parts.Wait() // its parts return no errors

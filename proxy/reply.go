@@ -34,6 +34,7 @@ func (t *trip) passBody() (Reason, error) {
 			}
 			continue
 		case err == io.EOF:
+			t.letGo()
 			if t.c.end(&t.body.Trailers) != nil {
 				return ClientGone, nil
 			}

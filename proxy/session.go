@@ -12,7 +12,7 @@ import (
 
 // A session is a client's connection that speaks HTTP/1.1, or waits to. One
 // goroutine serves it: it reads a request, carries it, writes the answer. While
-// no request has begun the session holds no buffer.
+// no request has begun the session holds no buffer. It implements front.
 type session struct {
 	e       *engine
 	wire    *wire
@@ -142,9 +142,4 @@ func (s *session) linger(buf []byte) {
 
 // reset ends the connection in a way that cannot be taken for the end of an
 // answer.
-func (s *session) reset() {
-	if l, ok := bare(s.wire.Conn).(interface{ SetLinger(int) error }); ok {
-		l.SetLinger(0)
-	}
-	s.wire.Close()
-}
+func (s *session) reset() { s.wire.reset() }

@@ -91,22 +91,36 @@ func (t *trip) end() {
 	if t.slow {
 		t.c.unwatch()
 	}
-	if b := t.backend; b != nil {
+	t.letGo()
+	if t.backend != nil {
+		t.backend.Close()
 		t.backend = nil
-		if t.backendIsGood() {
-			if t.slow {
-				t.now = time.Now()
-				b.reads.lift()
-			}
-			t.up.release(b, t.now)
-		} else {
-			b.Close()
-		}
 	}
 	if len(*t.buf) > smallBuffer {
 		t.giveBuffer()
 	}
 	t.c, t.rq = nil, nil
+}
+
+// letGo gives the backend back if it can carry another request. That is done
+// before the client has the whole answer: the next request may follow at once.
+func (t *trip) letGo() {
+	b := t.backend
+	if b == nil || t.sending {
+		return
+	}
+	if t.slow {
+		t.c.unwatch() // nobody may cut what another trip uses
+	}
+	if !t.backendIsGood() {
+		return
+	}
+	if t.slow {
+		t.now = time.Now()
+		b.reads.lift()
+	}
+	t.backend = nil
+	t.up.release(b, t.now)
 }
 
 // giveBuffer returns the answer's buffer to where it came from.

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,12 +14,19 @@ const farewell = 2 * time.Second
 // One that carries more has a larger one while it does.
 const messageBuffer = 4 << 10
 
+// A side is what a tunnel ends in: a connection, or a stream that acts as one. It
+// ends one direction with CloseWrite, if it can.
+type side interface {
+	io.ReadWriteCloser
+	SetDeadline(time.Time) error
+}
+
 // A tunnel carries a WebSocket between a client and an endpoint. Octets go
 // through unchanged and unbuffered; an end that stops sending may still
 // receive. The tunnel ends when both have stopped, when one breaks, when
 // nothing has moved for the idle time, or when it is shut.
 type tunnel struct {
-	client, backend net.Conn
+	client, backend side
 	up, down        stream // from the client, from the backend
 	buffers         *buffers
 	idle            time.Duration
@@ -35,9 +41,9 @@ func newTunnel(idle time.Duration, b *buffers) *tunnel {
 	return &tunnel{idle: idle, buffers: b, shutting: make(chan struct{})}
 }
 
-// run carries octets between two connections until the tunnel ends, and closes
+// run carries octets between two sides until the tunnel ends, and closes
 // them. The early octets were read from an end already and are delivered first.
-func (t *tunnel) run(client, backend net.Conn, clientEarly, backendEarly []byte) {
+func (t *tunnel) run(client, backend side, clientEarly, backendEarly []byte) {
 	t.client, t.backend = client, backend
 	t.up.src, t.up.dst, t.up.early, t.up.masked = client, backend, clientEarly, true
 	t.down.src, t.down.dst, t.down.early = backend, client, backendEarly
@@ -114,7 +120,7 @@ func (t *tunnel) carry(s *stream, ended chan<- struct{}) {
 
 // A stream is one direction of a tunnel.
 type stream struct {
-	src, dst net.Conn
+	src, dst side
 	early    []byte
 	masked   bool // frames in this direction are
 	moved    atomic.Uint64

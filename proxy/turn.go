@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -347,7 +346,7 @@ func (t *turn) unwatch() {
 	}
 }
 
-func (t *turn) takeOver() (net.Conn, []byte) {
+func (t *turn) takeOver() (side, []byte) {
 	t.s.conn.SetDeadline(time.Time{})
 	return t.s.conn, (*t.in)[t.r:t.w]
 }

@@ -67,13 +67,18 @@ func (t *trip) appendBodyEnd(dst []byte) []byte {
 func appendTrailers(dst []byte, trailers *http1.Section) []byte {
 	if trailers != nil {
 		for i, f := range trailers.Fields {
-			name := trailers.Name(f)
-			if f.Kind == http1.Ordinary && !isForwarding(name) && !foldsTo(name, "clonegate-") {
+			if isTrailer(trailers, f) {
 				dst = trailers.AppendLines(dst, i, i+1)
 			}
 		}
 	}
 	return append(dst, "\r\n"...)
+}
+
+// isTrailer reports whether a field of a trailer section goes on.
+func isTrailer(in *http1.Section, f http1.Field) bool {
+	name := in.Name(f)
+	return f.Kind == http1.Ordinary && !isForwarding(name) && !foldsTo(name, "clonegate-")
 }
 
 // upload sends the request's body as it comes, until its end or until the trip

@@ -44,3 +44,11 @@ func (w *wire) release() error {
 
 // CloseWrite ends the sending half of the connection.
 func (w *wire) CloseWrite() error { return closeWrite(w.Conn) }
+
+// reset closes the connection so that what was sent is not taken for complete.
+func (w *wire) reset() {
+	if l, ok := bare(w.Conn).(interface{ SetLinger(int) error }); ok {
+		l.SetLinger(0)
+	}
+	w.Close()
+}

@@ -86,8 +86,8 @@ func (fr *Framing) options(list []byte) {
 	}
 }
 
-// checkTrailer refuses a Trailer field that announces framing (RFC 9110 §6.5.1).
-func checkTrailer(list []byte) error {
+// CheckTrailer refuses a Trailer field that announces framing (RFC 9110 §6.5.1).
+func CheckTrailer(list []byte) error {
 	for name := range Elements(list) {
 		switch KindOf(name) {
 		case TransferEncoding, ContentLength, Trailer:

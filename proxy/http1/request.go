@@ -168,6 +168,22 @@ func checkEscapes(t []byte) error {
 	}
 }
 
+// CheckPath refuses a path and query, or "*", of a request that did not come by
+// HTTP/1.1, if a parser would have refused them as the target.
+func CheckPath(method string, target []byte) error {
+	switch {
+	case bytes.IndexByte(target, '#') >= 0:
+		return ErrFragment
+	case len(target) == 0 || !all(target, classTarget):
+		return ErrTarget
+	case len(target) == 1 && target[0] == '*' && method == "OPTIONS":
+		return nil
+	case target[0] != '/':
+		return ErrTargetForm
+	}
+	return checkEscapes(target)
+}
+
 // isAuthority reports whether b is a name or an address and perhaps a port
 // (RFC 3986 §3.2, without userinfo and escapes).
 func isAuthority(b []byte) bool {
@@ -207,7 +223,7 @@ func (r *Request) finish() error {
 				return err
 			}
 		case Trailer:
-			if err := checkTrailer(r.Value(f)); err != nil {
+			if err := CheckTrailer(r.Value(f)); err != nil {
 				return err
 			}
 		case Expect:

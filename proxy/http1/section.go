@@ -83,16 +83,17 @@ type Section struct {
 	Buf    []byte // what the offsets point into
 	Fields []Field
 
-	end int // of the last line in Buf, if a parser has read it
+	end    int  // of the last line in Buf
+	parsed bool // Buf is what a parser was given
 }
 
 // Reset empties the section and keeps its memory, but not the buffer that it
 // was parsed from.
 func (s *Section) Reset() {
-	if s.end > 0 {
-		s.Buf, s.end = nil, 0
+	if s.parsed {
+		s.Buf, s.parsed = nil, false
 	}
-	s.Buf, s.Fields = s.Buf[:0], s.Fields[:0]
+	s.Buf, s.Fields, s.end = s.Buf[:0], s.Fields[:0], 0
 }
 
 // Name returns the name of a field of the section, as it was spelled.
@@ -101,16 +102,17 @@ func (s *Section) Name(f Field) []byte { return s.Buf[f.Name.From:f.Name.To] }
 // Value returns the value of a field of the section.
 func (s *Section) Value(f Field) []byte { return s.Buf[f.Value.From:f.Value.To] }
 
-// Append adds a field that did not come from a parser. It copies both parts
-// into the section's own buffer, so a section is either parsed or appended to.
+// Append adds a field that did not come from a parser, valid in both parts. It
+// writes its line into the section's own buffer, so a section is either parsed
+// or appended to.
 func (s *Section) Append(name, value string) {
-	from := len(s.Buf)
-	s.Buf = append(s.Buf, name...)
-	middle := len(s.Buf)
-	s.Buf = append(s.Buf, value...)
+	from, middle := len(s.Buf), len(s.Buf)+len(name)
+	s.Buf = append(append(append(s.Buf, name...), ": "...), value...)
 	s.Fields = append(s.Fields, Field{
-		Name: span(from, middle), Value: span(middle, len(s.Buf)), Kind: KindOf(s.Buf[from:middle]),
+		Name: span(from, middle), Value: span(middle+2, len(s.Buf)), Kind: KindOf(s.Buf[from:middle]),
 	})
+	s.Buf = append(s.Buf, "\r\n"...)
+	s.end = len(s.Buf)
 }
 
 // Find returns the value of the first field with a name in lower case.
@@ -157,7 +159,7 @@ func (l *lines) next(b []byte) (from, to int, ok bool, err error) {
 }
 
 // from makes b what offsets point into.
-func (s *Section) from(b []byte) { s.Buf, s.end = b, len(b) }
+func (s *Section) from(b []byte) { s.Buf, s.end, s.parsed = b, len(b), true }
 
 // parse reads field lines up to the empty one that ends the section. It is
 // called again with more octets until done.
@@ -203,23 +205,14 @@ func parseField(b []byte, from, to int) (Field, error) {
 }
 
 // AppendLines appends the field lines from the ith up to the jth, each with its
-// end. Lines that came from a parser are copied as they were.
+// end, as they were parsed or appended.
 func (s *Section) AppendLines(dst []byte, i, j int) []byte {
 	if i >= j {
 		return dst
 	}
-	if s.end > 0 {
-		to := s.end
-		if j < len(s.Fields) {
-			to = int(s.Fields[j].Name.From)
-		}
-		return append(dst, s.Buf[s.Fields[i].Name.From:to]...)
+	to := s.end
+	if j < len(s.Fields) {
+		to = int(s.Fields[j].Name.From)
 	}
-	for _, f := range s.Fields[i:j] {
-		dst = append(dst, s.Name(f)...)
-		dst = append(dst, ": "...)
-		dst = append(dst, s.Value(f)...)
-		dst = append(dst, "\r\n"...)
-	}
-	return dst
+	return append(dst, s.Buf[s.Fields[i].Name.From:to]...)
 }

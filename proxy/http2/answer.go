@@ -62,9 +62,25 @@ func (s *Stream) WriteTrailers() error {
 // streams' turns meanwhile; it may also write to the connection, for all its
 // streams, and so be held up by a client that reads slowly. p may be used again at once.
 func (s *Stream) WriteData(p []byte, end bool) error {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if err := s.appendLocked(p, end); err != nil {
+		return err
+	}
+	s.c.flushLocked()
+	return nil
+}
+
+// QueueData does what WriteData does, but leaves what it can in the outbox, for
+// Flush or for what follows.
+func (s *Stream) QueueData(p []byte) error {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.appendLocked(p, false)
+}
+
+func (s *Stream) appendLocked(p []byte, end bool) error {
 	c := s.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if !s.headSent {
 		return ErrOrder
 	}
@@ -83,7 +99,6 @@ func (s *Stream) WriteData(p []byte, end bool) error {
 		}
 		c.appendData(s, nil, true)
 	}
-	c.flushLocked()
 	return nil
 }
 

@@ -331,7 +331,7 @@ func TestServerPreface(t *testing.T) {
 	}
 	for id, want := range map[h2.SettingID]uint32{
 		h2.SettingMaxConcurrentStreams: 100, h2.SettingInitialWindowSize: 256 << 10,
-		h2.SettingMaxHeaderListSize: 64 << 10, h2.SettingEnableConnectProtocol: 1,
+		h2.SettingMaxHeaderListSize: 128 << 10, h2.SettingEnableConnectProtocol: 1,
 	} {
 		if v, _ := f.Value(id); v != want {
 			t.Errorf("%v: got %d, want %d", id, v, want)

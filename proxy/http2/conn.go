@@ -126,7 +126,7 @@ func (c *conn) greet() {
 	c.out = appendSettings(c.openOut(),
 		h2.Setting{ID: h2.SettingMaxConcurrentStreams, Val: uint32(cfg.Streams)},
 		h2.Setting{ID: h2.SettingInitialWindowSize, Val: uint32(cfg.StreamWindow)},
-		h2.Setting{ID: h2.SettingMaxHeaderListSize, Val: uint32(cfg.HeaderList)},
+		h2.Setting{ID: h2.SettingMaxHeaderListSize, Val: uint32(2 * cfg.HeaderList)},
 		h2.Setting{ID: h2.SettingEnableConnectProtocol, Val: 1},
 		h2.Setting{ID: settingNoPriorities, Val: 1},
 	)

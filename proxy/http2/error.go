@@ -36,6 +36,13 @@ func (e *StreamError) Error() string {
 // ErrGone is what the methods of a Stream return once its connection has ended.
 var ErrGone = errors.New("http2: the client's connection has ended")
 
+// ErrHalted is what Read returns after Halt.
+var ErrHalted = errors.New("http2: the body is not wanted any more")
+
+// ErrStalled is what Read returns when the client has sent nothing of the body
+// for Config.Stall.
+var ErrStalled = errors.New("http2: the client stopped sending the body")
+
 // ErrOrder is what writing an answer out of order returns: a body before its
 // head, a second head, anything after the end.
 var ErrOrder = errors.New("http2: the parts of the answer are out of order")

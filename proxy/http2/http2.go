@@ -35,7 +35,8 @@ type Config struct {
 	// HeaderList bounds the fields of one request, in octets as RFC 9113
 	// §10.5.1 counts them: names, values and 32 for each. Zero means 64 KiB.
 	// What is longer reaches the handler as Oversized; beyond twice as much
-	// on the wire the connection ends.
+	// on the wire the connection ends. Clients are told of the double, so that
+	// they send what is too long and are answered, and do not give up by themselves.
 	HeaderList int
 
 	// StreamWindow and ConnWindow bound the octets of bodies that were received
@@ -74,10 +75,10 @@ const (
 	Violation                // a connection was ended because its client broke another rule
 	StreamStall              // a client stopped taking an answer, or sending a body
 	ConnStall                // a client stopped in the middle of a frame, or reading at all
-	numEvents   = iota
+	NumEvents   = iota
 )
 
-var eventNames = [numEvents]string{"client-reset", "misuse", "refused", "flood", "violation", "stream-stall", "conn-stall"}
+var eventNames = [NumEvents]string{"client-reset", "misuse", "refused", "flood", "violation", "stream-stall", "conn-stall"}
 
 // String returns the event as a metric's label.
 func (e Event) String() string { return eventNames[e] }

@@ -25,6 +25,7 @@ type Stream struct {
 	err       error    // why nothing can be read or written any more
 	canceler  Canceler // told of err
 	received  body
+	unread    error // why the body is not read any more, or nil: ErrHalted or ErrStalled
 	expected  int64 // octets of body still to come by content-length, or -1
 	recvRoom  int   // octets that the client may still send
 	unclaimed int   // octets that were read and whose room was not given back
@@ -103,7 +104,9 @@ func (s *Stream) serve() {
 func (s *Stream) ID() uint32 { return s.id }
 
 // Read reads the request's body. It waits for at least one octet and returns
-// io.EOF after the last. As it is read, the client is given room for more.
+// io.EOF after the last. As it is read, the client is given room for more. A
+// client that makes it wait for too long ends the body with ErrStalled, and can
+// still be answered.
 func (s *Stream) Read(p []byte) (int, error) {
 	c := s.c
 	c.mu.Lock()
@@ -112,6 +115,8 @@ func (s *Stream) Read(p []byte) (int, error) {
 		switch {
 		case s.err != nil:
 			return 0, s.err
+		case s.unread != nil:
+			return 0, s.unread
 		case s.received.len > 0:
 			n := s.received.read(p, &s.srv.chunks)
 			c.giveBack(s, n)
@@ -128,6 +133,30 @@ func (s *Stream) Read(p []byte) (int, error) {
 		s.reading, s.moved = true, true
 		s.readable.Wait()
 		s.reading = false
+	}
+}
+
+// Arrived returns how many octets of the request's body wait to be read, and
+// whether the last one is among them, so that Read will not wait.
+func (s *Stream) Arrived() (octets int, whole bool) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.received.len, s.ended
+}
+
+// Halt makes Read fail with ErrHalted, at once and from now on: nobody wants the
+// rest of the body. It may be called by anybody.
+func (s *Stream) Halt() {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.haltLocked(ErrHalted)
+}
+
+func (s *Stream) haltLocked(why error) {
+	if s.unread == nil {
+		s.unread = why
+		s.c.discard(s.received.clear(&s.srv.chunks))
+		s.readable.Signal()
 	}
 }
 

@@ -62,6 +62,10 @@ func (c *conn) addBody(s *Stream, p []byte, size int) *ConnError {
 	if s.expected >= 0 {
 		s.expected -= int64(len(p))
 	}
+	if s.unread != nil {
+		c.discard(size)
+		return nil
+	}
 	s.received.write(p, &c.srv.chunks)
 	if pad := size - len(p); pad > 0 {
 		c.giveBack(s, pad)

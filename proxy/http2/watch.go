@@ -104,14 +104,20 @@ func (c *conn) nextLook() time.Duration {
 	return look
 }
 
-// watchStream resets a stream whose client does not go on with it. While a
-// body is awaited, that is so only before the answer has begun: from then on
-// the silence may be meant.
+// watchStream ends the body of a request whose client does not go on with it,
+// and resets a stream whose client does not take the answer. A body must go on
+// only before the answer has begun: from then on the silence may be meant.
 func (c *conn) watchStream(s *Stream) {
 	body := s.reading && !s.patient && !s.headSent && s.recvRoom > 0 && c.recvRoom > 0
 	s.stalls = count((body || s.writing != nothing) && !s.moved, s.stalls)
 	s.moved = false
-	if s.stalls >= watches {
+	switch {
+	case s.stalls < watches:
+	case body && s.writing == nothing:
+		s.stalls = 0
+		c.srv.cfg.Count(StreamStall)
+		s.haltLocked(ErrStalled)
+	default:
 		c.srv.cfg.Count(StreamStall)
 		s.resetLocked(&StreamError{Code: h2.ErrCodeCancel, Reason: "the client makes no progress"})
 		c.urgent = true
