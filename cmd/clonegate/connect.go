@@ -46,7 +46,8 @@ type access struct {
 }
 
 // access finds the API to call: the one that was named, or that of the daemon
-// of this machine. The machine's own admin token is sent to no other.
+// of this machine. The machine's own admin token is sent to no other, and not to
+// whoever took the port of a daemon that was killed.
 func (a *app) access() (access, error) {
 	data := a.dataDir()
 	acc := access{
@@ -60,10 +61,12 @@ func (a *app) access() (access, error) {
 		return access{}, &noDaemonError{data}
 	case acc.url == "" && err != nil:
 		return access{}, fmt.Errorf("find the daemon of this machine: %w", err)
+	case acc.url == "" && !daemon.Runs(data):
+		return access{}, &noDaemonError{data}
 	case acc.url == "":
 		acc.url = local.API.URL
 	}
-	if err != nil || acc.url != local.API.URL {
+	if err != nil || acc.url != local.API.URL || !daemon.Runs(data) {
 		return acc, nil
 	}
 	if own := daemon.AdminTokenFile(data); acc.tokenFile == "" && isReadable(own) {
@@ -102,6 +105,7 @@ func (a *app) client() (*client.Client, error) {
 	return client.New(client.Config{
 		URL: acc.url, TokenFile: acc.tokenFile, CAFile: acc.caFile,
 		UserAgent: "clonegate/" + buildVersion(),
+		Lost:      func(err error) { a.say("the daemon does not answer any more, waiting for it: %v", err) },
 	})
 }
 

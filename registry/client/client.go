@@ -42,6 +42,10 @@ type Config struct {
 	RootCAs *x509.CertPool
 
 	UserAgent string // empty: "clonegate"
+
+	// Lost is told when a followed stream breaks off, once until it goes on: the
+	// client waits for the daemon and then resumes. Nil: nobody is told.
+	Lost func(error)
 }
 
 // A Client calls one daemon. Its methods may be called at the same time.
@@ -73,6 +77,9 @@ func New(cfg Config) (*Client, error) {
 	}
 	base.Path = ""
 	cfg.UserAgent = cmp.Or(cfg.UserAgent, "clonegate")
+	if cfg.Lost == nil {
+		cfg.Lost = func(error) {}
+	}
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	return &Client{
 		base: base, cfg: cfg, silence: silence,

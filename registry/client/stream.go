@@ -112,10 +112,10 @@ func (c *Client) follow(ctx context.Context, path string, after uint64, each fun
 	if after > 0 {
 		lastID = strconv.FormatUint(after, 10)
 	}
-	wait := firstPause
+	wait, told := firstPause, false
 	for {
 		stopped, err := c.stream(ctx, path, nil, lastID, func(m Message) error {
-			wait = firstPause
+			wait, told = firstPause, false
 			if m.Event != "" {
 				if err := each(m); err != nil {
 					return err
@@ -138,6 +138,10 @@ func (c *Client) follow(ctx context.Context, path string, after uint64, each fun
 				return err
 			}
 			delay = max(delay, min(e.RetryAfter, longestPause))
+		}
+		if !told && wait > firstPause { // a restart is nothing to tell
+			told = true
+			c.cfg.Lost(err)
 		}
 		if err := pause(ctx, delay); err != nil {
 			return err

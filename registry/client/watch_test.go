@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,5 +172,35 @@ func TestWatchRefused(t *testing.T) {
 	})
 	if e, ok := errors.AsType[*client.Error](err); !ok || e.Status != 418 || tries != 3 || strings.Join(got, " ") != "clone71" {
 		t.Errorf("after %d tries with %v: %v", tries, got, err)
+	}
+}
+
+// A daemon that stays away is told of once, until it is back.
+func TestLost(t *testing.T) {
+	var asked atomic.Int32
+	srv := newServer(t, func(w http.ResponseWriter, r *http.Request) {
+		switch asked.Add(1) {
+		case 1, 5:
+			w.Header().Set("Content-Type", "text/event-stream")
+			fmt.Fprint(w, "event: listed\nid: 7\ndata: {}\n\n")
+		default:
+			http.Error(w, "away", http.StatusServiceUnavailable)
+		}
+	})
+	var lost []error
+	c, err := client.New(client.Config{URL: srv, Lost: func(err error) { lost = append(lost, err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	enough := errors.New("enough")
+	heard := 0
+	err = c.Watch(t.Context(), 0, func(api.Change) error {
+		if heard++; heard == 2 {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) || len(lost) != 1 {
+		t.Errorf("Watch returned %v and told of %v; want one loss", err, lost)
 	}
 }

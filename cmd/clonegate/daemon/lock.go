@@ -36,9 +36,11 @@ func (e *InUseError) Error() string {
 }
 
 // A daemon that was killed while it started a program lives on in that child
-// for a moment, between fork and exec, and with it the lock.
+// for a moment, between fork and exec, and with it the lock; and who asks whether
+// a daemon runs has it for an instant.
 const (
 	lockPatience = 2 * time.Second
+	lockInstant  = 100 * time.Millisecond
 	lockPause    = 50 * time.Millisecond
 )
 
@@ -68,7 +70,7 @@ func LockData(dir string) (*Lock, error) {
 		}
 		pid, _ := os.ReadFile(name)
 		holder := strings.TrimSpace(string(pid))
-		if patience <= 0 || isAlive(holder) {
+		if patience <= 0 || patience <= lockPatience-lockInstant && isAlive(holder) {
 			f.Close()
 			return nil, &InUseError{Dir: dir, Process: holder}
 		}
@@ -78,6 +80,17 @@ func LockData(dir string) (*Lock, error) {
 	// it, and a full disk has room for what was there before.
 	_, _ = f.WriteAt(fmt.Appendf(nil, "%-10d\n", os.Getpid()), 0)
 	return &Lock{f}, nil
+}
+
+// Runs reports whether a daemon has a data directory. One that may not be looked
+// into is taken to have one.
+func Runs(dir string) bool {
+	f, err := os.Open(filepath.Join(dir, lockName))
+	if err != nil {
+		return !errors.Is(err, os.ErrNotExist)
+	}
+	defer f.Close() // and with it the lock
+	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
 }
 
 // Close gives the directory free. The file stays: removing it could take it

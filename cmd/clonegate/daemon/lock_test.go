@@ -47,3 +47,21 @@ func TestLockOfADeadDaemon(t *testing.T) {
 		t.Errorf("a living daemon was waited for %s", took)
 	}
 }
+
+func TestRuns(t *testing.T) {
+	dir := t.TempDir()
+	if daemon.Runs(dir) {
+		t.Error("a daemon runs where none ever ran")
+	}
+	lock, err := daemon.LockData(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !daemon.Runs(dir) {
+		t.Error("no daemon runs where one has the lock")
+	}
+	lock.Close()
+	if daemon.Runs(dir) {
+		t.Error("a daemon runs where it has given up the lock")
+	}
+}
