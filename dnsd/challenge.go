@@ -74,6 +74,28 @@ func challengeNode(name string, values []string) *node {
 	return newNode(rrs...)
 }
 
+// all returns what stands at each name that has a value. It is not changed.
+func (c *Challenges) all() map[string]*node {
+	if c == nil {
+		return nil
+	}
+	if nodes := c.nodes.Load(); nodes != nil {
+		return *nodes
+	}
+	return nil
+}
+
+// above reports whether a value stands beneath an absolute name, which exists
+// for that reason (RFC 8020 §2).
+func (c *Challenges) above(name string) bool {
+	for at := range c.all() {
+		if isUnder(name, at) {
+			return true
+		}
+	}
+	return false
+}
+
 // node returns what stands at an absolute name in lower case, nil if no value
 // does. It allocates nothing.
 func (c *Challenges) node(name string) *node {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,26 +32,8 @@ func program(t *testing.T, name string) string {
 // ends. args makes its command line.
 func daemon(t *testing.T, name string, args func(port uint16) []string) netip.AddrPort {
 	t.Helper()
-	path := program(t, name)
-	udp, tcp, err := dnsd.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := udp.LocalAddr().(*net.UDPAddr).AddrPort()
-	udp.Close()
-	tcp.Close()
-	cmd := exec.Command(path, args(addr.Port())...)
-	var out logBuffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-ended
-	})
+	addr := freePort(t)
+	out, ended := startDaemon(t, name, args(addr.Port())...)
 	c := &dns.Client{Timeout: 200 * time.Millisecond}
 	m := new(dns.Msg)
 	m.SetQuestion("ready.corp.example.", dns.TypeA)
@@ -67,6 +50,32 @@ func daemon(t *testing.T, name string, args func(port uint16) []string) netip.Ad
 			t.Fatalf("%s does not answer:\n%s", name, out.String())
 		}
 	}
+}
+
+// startDaemon runs a program until the test ends. out is what it says.
+func startDaemon(t *testing.T, name string, args ...string) (out *logBuffer, ended chan struct{}) {
+	t.Helper()
+	cmd := exec.Command(program(t, name), args...)
+	out = new(logBuffer)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended = make(chan struct{})
+	go func() { cmd.Wait(); close(ended) }()
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM) // it may have children of its own
+		select {
+		case <-ended:
+		case <-time.After(5 * time.Second):
+			cmd.Process.Kill()
+			<-ended
+		}
+		if t.Failed() {
+			t.Logf("%s said:\n%s", name, out.String())
+		}
+	})
+	return out, ended
 }
 
 // dnsmasq runs Debian's dnsmasq as a corporate server.

@@ -54,6 +54,10 @@ type Config struct {
 	// Challenges holds the values of DNS-01 challenges in the zones. Nil: none.
 	Challenges *Challenges
 
+	// Secondaries may copy the zones from authoritative listeners; others are
+	// refused. They need a Directory that is a Catalog.
+	Secondaries []Secondary
+
 	// ResolvConf is the file that names the upstream servers of resolvers
 	// which have none of their own. Empty means /etc/resolv.conf.
 	ResolvConf string
@@ -78,6 +82,8 @@ type Server struct {
 	metrics     *metrics
 	timing      timing
 	now         func() time.Time
+
+	transfers *transfers // nil: nobody may copy the zones
 
 	public   public
 	names    *namesCache // what clones contribute, compiled
@@ -162,7 +168,8 @@ func New(cfg Config) (*Server, error) {
 		s.prepareZone(z)
 		s.zones = append(s.zones, z)
 	}
-	return s, nil
+	s.transfers, err = newTransfers(s, cfg.Secondaries)
+	return s, err
 }
 
 // plainAddrs returns addresses in the form that records hold them.
@@ -210,6 +217,7 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 		g.Go(func() error { c.run(ctx); return nil })
 	}
 	g.Go(func() error { s.serveRenewals(ctx); return nil })
+	s.serveTransfers(ctx, g, fronts)
 	for _, f := range fronts {
 		f.serve(ctx, g)
 	}

@@ -131,6 +131,9 @@ func (w *worker) take(packet []byte, client netip.AddrPort, tcp bool) (reply []b
 func (f *front) answer(q *query, client netip.Addr, ask asker) *result {
 	switch {
 	case q.fault != 0:
+		if z := f.transfers.wanted(q, client); z != nil && f.view == nil && q.qtype == dns.TypeIXFR {
+			return z.apex.pick(dns.TypeSOA) // over UDP, to be asked again over TCP (RFC 1995 §2)
+		}
 		return &result{rcode: q.fault}
 	case f.view == nil:
 		if r := f.follow(q.question, f.answerZone); r != nil {

@@ -11,6 +11,8 @@ import (
 type metrics struct {
 	queries          *prometheus.CounterVec // by listener_kind and rcode
 	drops            *prometheus.CounterVec // by reason
+	transfers        *prometheus.CounterVec // by kind and result
+	notifies         *prometheus.CounterVec // by result
 	cacheHits        prometheus.Counter
 	cacheMisses      prometheus.Counter
 	upstreamSeconds  prometheus.Histogram
@@ -29,6 +31,12 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		drops: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "clonegate_dns_dropped_total", Help: "DNS packets, questions and connections not served, by reason.",
 		}, []string{"reason"}),
+		transfers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "clonegate_dns_transfers_total", Help: "Zone transfers to secondaries, by what was sent and how it ended.",
+		}, []string{"kind", "result"}),
+		notifies: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "clonegate_dns_notifies_total", Help: "Secondaries told of a change, by whether they answered.",
+		}, []string{"result"}),
 		cacheHits:        counter("clonegate_dns_cache_hits_total", "Forwarded questions answered from the cache."),
 		cacheMisses:      counter("clonegate_dns_cache_misses_total", "Forwarded questions that had to wait for upstream servers."),
 		upstreamFailures: counter("clonegate_dns_upstream_failures_total", "Questions an upstream server did not answer."),
@@ -44,6 +52,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	return m, errors.Join(
 		reg.Register(m.queries), reg.Register(m.drops), reg.Register(m.cacheHits), reg.Register(m.cacheMisses),
 		reg.Register(m.upstreamSeconds), reg.Register(m.upstreamFailures), reg.Register(m.upstreamIgnored),
+		reg.Register(m.transfers), reg.Register(m.notifies),
 	)
 }
 

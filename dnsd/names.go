@@ -78,6 +78,9 @@ func compile(c *registry.Clone, z *zone) (*names, []error) {
 	for at, of := range rrs {
 		at.set(of)
 	}
+	if root := n.nodes[""]; len(n.nodes) == 1 && !root.gateway && len(root.answers) == 0 {
+		delete(n.nodes, "") // a clone without any data has no name (RFC 8020 §2)
+	}
 	n.addReverse(c.Hosts, origin)
 	for _, f := range c.Forward {
 		n.forward = append(n.forward, forward{dns.Fqdn(string(f.Zone)), newGroup(f.Servers)})

@@ -90,6 +90,11 @@ func (f *front) serveConn(ctx context.Context, conn net.Conn, client netip.AddrP
 		if err := readMessage(conn, &buf); err != nil {
 			return
 		}
+		if served, err := f.serveTransfer(ctx, buf.Bytes(), client, w); err != nil {
+			return
+		} else if served {
+			continue
+		}
 		reply, waiting := worker.take(buf.Bytes(), client, true)
 		if waiting == nil {
 			if reply == nil || w.write(reply) != nil {

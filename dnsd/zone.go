@@ -1,6 +1,7 @@
 package dnsd
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
 	"slices"
@@ -33,9 +34,13 @@ type zone struct {
 	name    string // in lower case, with a trailing dot
 	wireLen int    // of the name, in octets
 	apex    *node
-	server  *node   // at the zone's name server
-	noData  *result // there is nothing of that type at that name
-	noName  *result // there is no such name
+	server  *node // at the zone's name server
+	// challenge stands at the name of DNS-01 challenges when there is none. It
+	// holds a record that nobody asks for, so that the name exists in copies
+	// of the zone, too.
+	challenge *node
+	noData    *result // there is nothing of that type at that name
+	noName    *result // there is no such name
 }
 
 // newZone returns a zone whose fixed names are not there yet.
@@ -53,6 +58,7 @@ func (s *Server) prepareZone(z *zone) {
 	z.server = newNode(servers...)
 	z.apex = newNode(&dns.NS{Hdr: header(z.name, dns.TypeNS, nameServerTTL), Ns: nameServerLabel + "." + z.name})
 	z.apex.gateway = true
+	z.challenge = newNode(&dns.HINFO{Hdr: header(challengeLabel+"."+z.name, dns.TypeHINFO, nameServerTTL), Cpu: "DNS-01"})
 	ns := z.apex.answers[0].result
 	ns.extra = servers
 	ns.packed, _ = packOwn(ns.answer, servers) // made of addresses, which can be packed
@@ -124,8 +130,28 @@ func (n *node) set(rrs []dns.RR) {
 		}
 	}
 	for _, t := range n.answers {
+		t.answer = uniform(t.answer)
 		t.packed, _ = packOwn(t.answer, nil) // what cannot be packed is packed, and reported, when it is asked for
 	}
+}
+
+// uniform makes records of one name and type a set: none twice, and all with
+// the lowest TTL (RFC 2181 §5).
+func uniform(rrs []dns.RR) []dns.RR {
+	if len(rrs) < 2 {
+		return rrs
+	}
+	var out []dns.RR
+	for _, rr := range rrs {
+		if !slices.ContainsFunc(out, func(other dns.RR) bool { return dns.IsDuplicate(rr, other) }) {
+			out = append(out, rr)
+		}
+	}
+	lowest := slices.MinFunc(out, func(a, b dns.RR) int { return cmp.Compare(a.Header().Ttl, b.Header().Ttl) }).Header().Ttl
+	for _, rr := range out {
+		rr.Header().Ttl = lowest
+	}
+	return out
 }
 
 // pick returns the node's own data of the type in question, nil if it has none.
@@ -174,6 +200,9 @@ func (s *Server) answerZone(q question) *result {
 	if n == nil {
 		n = s.zoneNode(z, sub)
 	}
+	if n == nil && s.challenges.above(q.name) {
+		n = s.public.nothing
+	}
 	if n == nil {
 		return z.noName
 	}
@@ -194,7 +223,7 @@ func (s *Server) zoneNode(z *zone, sub string) *node {
 	case nameServerLabel:
 		return z.server
 	case challengeLabel:
-		return s.public.nothing
+		return z.challenge
 	}
 	rest, last := cutLast(sub)
 	t, ok := s.dir.Lookup(last)
