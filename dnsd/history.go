@@ -118,6 +118,7 @@ func (h *history) step(ctx context.Context) error {
 	changed := false
 	for _, ch := range changes {
 		h.now.revision = ch.Revision
+		changed = changed || ch.Event != nil && ch.Event.Type == registry.EventZoneChanged
 		if c := ch.Clone; c != nil && (h.now.clones[c.ID] != nil || c.State.Named()) {
 			h.journal = append(h.journal, edit{ch.Revision, c.ID, h.now.clones[c.ID]})
 			h.now.put(c)

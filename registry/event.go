@@ -1,6 +1,9 @@
 package registry
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // An Event is one line of the audit log: who did what to which record. Events
 // have no gaps: each change of a record is one event, and the registry's
@@ -34,6 +37,7 @@ const (
 	EventTemplateRevoked   = "template.revoked"   //
 	EventTokenCreated      = "token.created"      //
 	EventTokenRevoked      = "token.revoked"      //
+	EventZoneChanged       = "zone.changed"       // DNS answers something else, and not because of a clone
 	EventRecovered         = "registry.recovered" // the store takes writes again
 )
 
@@ -52,4 +56,13 @@ func (a Actor) Name() string {
 		return "clonegate"
 	}
 	return a.Token.Name
+}
+
+// NoteZone writes that DNS answers something else than before, and why, though
+// no clone has changed. The revision, the serial number of the zones, moves on.
+func (r *Registry) NoteZone(ctx context.Context, why string) error {
+	return r.write(ctx, func(t *tx) error {
+		t.note(EventZoneChanged, why)
+		return nil
+	})
 }

@@ -20,6 +20,7 @@ func check(c *Config, d *decoder, draft bool) {
 	d.checkGateway(c)
 	d.checkFiles(c)
 	d.checkACME(c)
+	d.checkSecondaries(c)
 	d.checkResolvers(c)
 	d.checkLeases(c)
 	if p := c.Providers.Process.Network; !p.Addr().Is4() || !p.Addr().IsLoopback() || p.Bits() < 9 || p.Bits() > 24 {
@@ -165,6 +166,23 @@ func (d *decoder) checkACME(c *Config) {
 	if !slices.ContainsFunc(zones, func(z registry.Host) bool { return !strings.Contains(string(z), "_") }) {
 		d.wrong(path, "no authority issues for a name with an underscore, as in %s; give the zone an alias with a hyphen (zone_aliases: [%s]), or leave this key out, for the internal CA",
 			c.Zone, strings.ReplaceAll(string(c.Zone), "_", "-"))
+	}
+}
+
+func (d *decoder) checkSecondaries(c *Config) {
+	if len(c.DNS.Secondaries) > 0 && !c.DNS.Listen.On() {
+		d.wrong("dns.secondaries", "copy the zone from dns.listen, which is off: set it, as in \":53\"")
+	}
+	for i, s := range c.DNS.Secondaries {
+		path := fmt.Sprintf("dns.secondaries[%d]", i)
+		if len(s.Clients) == 0 {
+			d.wrong(path, "want clients, the networks it asks from, as in 10.0.0.53/32")
+		}
+		for j, addr := range s.Notify {
+			if addr.Port() == 0 || addr.Addr().IsUnspecified() || addr.Addr().IsMulticast() {
+				d.wrong(fmt.Sprintf("%s.notify[%d]", path, j), "%s is no server that can be told", addr)
+			}
+		}
 	}
 }
 

@@ -100,7 +100,14 @@ type CertificateFile struct {
 type DNS struct {
 	Listen      Listen       `yaml:"listen"`
 	Nameservers []netip.Addr `yaml:"nameservers"` // of "ns.<zone>"; empty: derived from Listen
+	Secondaries []Secondary  `yaml:"secondaries"`
 	Resolvers   []Resolver   `yaml:"resolvers"`
+}
+
+// A Secondary is a name server that may hold a copy of the zone.
+type Secondary struct {
+	Clients []netip.Prefix   `yaml:"clients"`
+	Notify  []netip.AddrPort `yaml:"notify"`
 }
 
 // A Resolver answers the questions of the hosts inside one clone, or of

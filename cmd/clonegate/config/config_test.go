@@ -237,7 +237,7 @@ func TestReferenceDescribesEveryKey(t *testing.T) {
 			t.Errorf("%s has no comment above it in reference.yaml", k.Path)
 		}
 	}
-	for _, item := range []any{config.CertificateFile{}, config.Resolver{}} {
+	for _, item := range []any{config.CertificateFile{}, config.Resolver{}, config.Secondary{}} {
 		for i := range reflect.TypeOf(item).NumField() {
 			key := reflect.TypeOf(item).Field(i).Tag.Get("yaml")
 			if !strings.Contains(config.Reference, key+": ") {

@@ -36,7 +36,7 @@ func (d *Daemon) openACME() error {
 		AccountKey:   key,
 		Dir:          filepath.Join(d.cfg.Data, "acme"),
 		Zones:        d.zones,
-		Challenges:   challenges,
+		Challenges:   sharedChallenges{challenges, func(why string) { d.noteZone(context.Background(), why) }},
 		DNSServer:    nearest(addrOf(d.sockets.dns.stream)).String(),
 		Fallback:     d.certificates.gateway,
 		Log:          d.log.With("room", "certs"),

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"time"
 
 	"github.com/clonegate/clonegate/dnsd"
 )
@@ -25,7 +26,12 @@ func (d *Daemon) openDNS(context.Context) error {
 	if err != nil {
 		return err
 	}
+	var secondaries []dnsd.Secondary
+	for _, s := range d.cfg.DNS.Secondaries {
+		secondaries = append(secondaries, dnsd.Secondary(s))
+	}
 	server, err := dnsd.New(dnsd.Config{
+		Secondaries: secondaries,
 		Directory:   d.registry.View(),
 		Gateway:     gateway,
 		NameServers: d.cfg.DNS.Nameservers,
@@ -37,6 +43,42 @@ func (d *Daemon) openDNS(context.Context) error {
 		return err
 	}
 	d.dns = server
-	d.parts = append(d.parts, part{"dns", func(ctx context.Context) error { return server.Run(ctx, listeners...) }})
+	d.parts = append(d.parts, part{"dns", func(ctx context.Context) error {
+		d.noteZone(ctx, "the daemon has started, perhaps with other addresses")
+		return server.Run(ctx, listeners...)
+	}})
 	return nil
+}
+
+// noteTime bounds how long something waits for its event to be written.
+const noteTime = 5 * time.Second
+
+// noteZone moves the zone's serial number on, so that secondaries fetch what
+// has changed beside clones.
+func (d *Daemon) noteZone(ctx context.Context, why string) {
+	if len(d.cfg.DNS.Secondaries) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, noteTime)
+	defer cancel()
+	if err := d.registry.NoteZone(ctx, why); err != nil {
+		d.log.Warn("dns secondaries will see a change only with the next one", "change", why, "err", err)
+	}
+}
+
+// sharedChallenges are challenges that secondaries learn of, too: the authority
+// may ask any of them.
+type sharedChallenges struct {
+	*dnsd.Challenges
+	note func(why string)
+}
+
+func (c sharedChallenges) Set(name, value string) {
+	c.Challenges.Set(name, value)
+	c.note("a challenge stands at " + name)
+}
+
+func (c sharedChallenges) Unset(name, value string) {
+	c.Challenges.Unset(name, value)
+	c.note("a challenge is gone from " + name)
 }
