@@ -12,15 +12,16 @@ type backend struct {
 	endpoint *endpoint
 	reads    limit
 	writes   limit
-	used     bool      // it has carried a request
-	idle     time.Time // since when no trip uses it
+	took     time.Duration // to connect
+	used     bool          // it has carried a request
+	idle     time.Time     // since when no trip uses it
 	tcp      net.Conn
 }
 
 // newBackend returns a backend over a connection, whose TCP connection is given,
-// too.
-func newBackend(c, tcp net.Conn, e *endpoint) *backend {
-	b := &backend{Conn: c, endpoint: e, tcp: tcp}
+// too, and how long it took to make them.
+func newBackend(c, tcp net.Conn, e *endpoint, took time.Duration) *backend {
+	b := &backend{Conn: c, endpoint: e, tcp: tcp, took: took}
 	b.reads.set, b.writes.set = c.SetReadDeadline, c.SetWriteDeadline
 	return b
 }

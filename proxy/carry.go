@@ -54,7 +54,7 @@ func (e *engine) route(ctx context.Context, c client, x *exchange, t *trip) *ref
 		}
 	}
 	p := w.pool
-	x.target, x.tenant = w.target, w.tenant
+	x.target, x.tenant, x.pool = w.target, w.tenant, p
 	x.choice.member = x.target.member
 	if p.sticky.Load() {
 		x.stick()
@@ -74,7 +74,7 @@ func (e *engine) route(ctx context.Context, c client, x *exchange, t *trip) *ref
 func (e *engine) fields(dst []byte, x *exchange) ([]byte, *refusal) {
 	s := sender{
 		peer: x.peer, trusted: x.trusted, host: x.request.authority, proto: "https",
-		request: x.id, target: &x.target,
+		request: x.id, target: &x.target, trace: &x.trace, tracer: e.g.tracer(),
 	}
 	dst, looped := e.g.policy.appendRequest(dst, x.request.fields, x.request.nominates, &s)
 	if looped {
@@ -141,6 +141,10 @@ func (e *engine) forward(ctx context.Context, c client, x *exchange, p *pool, t 
 	}
 	defer x.endpoint.release()
 	defer t.end()
+	x.waited = time.Since(x.start)
+	if !t.backend.used {
+		x.dial = t.backend.took
+	}
 	if t.res.Status == http.StatusSwitchingProtocols {
 		return e.tunnel(c, x, t)
 	}

@@ -67,6 +67,7 @@ func (d *dialer) connect(ctx context.Context, e *endpoint) (*backend, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
+	start := time.Now()
 	c, err := new(net.Dialer).DialContext(ctx, "tcp", e.addr.String())
 	if err != nil {
 		var op *net.OpError
@@ -82,14 +83,14 @@ func (d *dialer) connect(ctx context.Context, e *endpoint) (*backend, error) {
 		return nil, errRetired
 	}
 	if e.protocol != registry.HTTPS {
-		return newBackend(kept, tcp, e), nil
+		return newBackend(kept, tcp, e, time.Since(start)), nil
 	}
 	secure := tls.Client(kept, d.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		kept.Close()
 		return nil, &dialError{addr: e.addr, err: fmt.Errorf("tls: %w", err)}
 	}
-	return newBackend(secure, tcp, e), nil
+	return newBackend(secure, tcp, e, time.Since(start)), nil
 }
 
 // A conn is a connection to an endpoint, which knows it until it is closed.

@@ -51,21 +51,27 @@ type exchange struct {
 	target  target
 	choice  choice
 
-	tenant   *tenant // nil if the request led to none
-	working  bool    // counted by the tenant as at work
-	endpoint *endpoint
-	status   int
-	sent     atomic.Uint64 // octets of the answer's body
-	received atomic.Uint64 // octets of the request's body
-	reason   Reason        // "" if the clone answered
-	cause    string        // the fault behind the reason
+	trace     tracing
+	tenant    *tenant // nil if the request led to none
+	pool      *pool   // nil if it led to none
+	working   bool    // counted by the tenant as at work
+	tunnelled bool    // a WebSocket was carried
+	endpoint  *endpoint
+	dial      time.Duration // how long it took to connect to the endpoint; 0 if a connection was there
+	waited    time.Duration // from start until the endpoint's answer began; 0 if it did not
+	status    int
+	sent      atomic.Uint64 // octets of the answer's body
+	received  atomic.Uint64 // octets of the request's body
+	reason    Reason        // "" if the clone answered
+	cause     string        // the fault behind the reason
 }
 
 // begin makes the exchange that of a new request.
 func (x *exchange) begin(start time.Time, peer netip.Addr, trusted bool, proto string) {
 	x.id, x.start, x.peer, x.trusted, x.proto = newRequestID(), start, peer, trusted, proto
 	x.request, x.target, x.choice = request{}, target{}, choice{}
-	x.tenant, x.working, x.endpoint = nil, false, nil
+	x.trace, x.tenant, x.pool, x.working, x.tunnelled = tracing{}, nil, nil, false, false
+	x.endpoint, x.dial, x.waited = nil, 0, 0
 	x.status, x.reason, x.cause = 0, "", ""
 	x.sent.Store(0)
 	x.received.Store(0)
@@ -85,27 +91,35 @@ type refusal struct {
 	cause  string // for people; may be ""
 }
 
-// finish counts an exchange that is over and writes its line of the access log.
+// finish counts, keeps and logs an exchange that is over.
 func (g *Gateway) finish(x *exchange) {
-	dur := time.Since(x.start)
-	if t := x.tenant; t != nil {
-		t.answered[min(x.status/100, len(t.answered)-1)].Add(1)
-		t.sent.Add(x.sent.Load())
-		t.received.Add(x.received.Load())
+	took := time.Since(x.start)
+	if p := x.pool; p != nil {
+		p.traffic.count(x)
 	}
-	if x.status != 101 { // a tunnel's duration says nothing about latency
-		g.metrics.latency.Observe(dur.Seconds())
+	if !x.tunnelled { // a tunnel's duration says nothing about latency
+		g.metrics.latency.observe(took)
 	}
 	if x.reason != "" {
 		g.metrics.reasons.WithLabelValues(string(x.reason)).Inc()
 	}
-	if g.cfg.AccessLog != nil {
-		g.cfg.AccessLog.LogAttrs(context.Background(), slog.LevelInfo, "request", x.attrs(dur)...)
+	g.journals.keep(x, took)
+	if g.logs(x) {
+		g.cfg.AccessLog.LogAttrs(context.Background(), slog.LevelInfo, "request", x.attrs(took)...)
+	}
+	if g.cfg.Tracer != nil {
+		g.recordSpans(x, took)
 	}
 }
 
+// logs reports whether an exchange gets a line in the access log.
+func (g *Gateway) logs(x *exchange) bool {
+	return g.cfg.AccessLog != nil &&
+		(x.reason != "" && x.reason != Redirect || x.status >= 500 || x.id.isOneIn(g.cfg.LogOneIn))
+}
+
 func (x *exchange) attrs(dur time.Duration) []slog.Attr {
-	attrs := make([]slog.Attr, 0, 16)
+	attrs := make([]slog.Attr, 0, 18)
 	if c := x.target.clone; c != nil {
 		attrs = append(attrs, slog.String("clone", string(c.ID)), slog.String("service", x.target.service))
 	}
@@ -116,6 +130,12 @@ func (x *exchange) attrs(dur time.Duration) []slog.Attr {
 		slog.Duration("dur", dur), slog.String("remote", x.peer.String()), slog.String("request", x.id.String()))
 	if x.endpoint != nil {
 		attrs = append(attrs, slog.String("addr", x.endpoint.addr.String()))
+	}
+	if x.waited > 0 {
+		attrs = append(attrs, slog.Duration("waited", x.waited))
+	}
+	if x.trace.id != (traceID{}) {
+		attrs = append(attrs, slog.String("trace", x.trace.id.String()))
 	}
 	if x.reason != "" {
 		attrs = append(attrs, slog.String("reason", string(x.reason)))

@@ -81,6 +81,7 @@ func (h *h2c) forward(ctx context.Context, c client, x *exchange, p *pool) *refu
 	}
 	defer x.endpoint.release()
 	defer res.Body.Close()
+	x.waited = time.Since(x.start)
 	c.unhurry()
 	h.reply(ctx, c, x, res)
 	return nil

@@ -26,7 +26,9 @@ type sender struct {
 	proto   string     // "https"
 	request requestID
 	target  *target
-	found   notes // set by appendRequest
+	found   notes    // set by appendRequest
+	trace   *tracing // is made what goes upstream
+	tracer  tracer
 }
 
 const maxHops = 8
@@ -72,11 +74,8 @@ func (p *headerPolicy) appendRequest(dst []byte, in *http1.Section, nominates bo
 		dst = append(dst, s.target.clone.Template...)
 	}
 	dst = append(dst, "\r\n"...)
-	if n.trace {
-		dst = appendTrace(dst, in, s.request)
-	} else {
-		dst = appendNewTrace(dst, s.request)
-	}
+	s.trace.begin(in, n.trace, s.request, s.tracer)
+	dst = s.trace.append(dst, in)
 	s.found = n
 	return p.appendHops(dst, in, n.hops, s)
 }

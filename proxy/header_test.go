@@ -16,6 +16,7 @@ func testSender(peer string) sender {
 	return sender{
 		peer: netip.MustParseAddr(peer).Unmap().WithZone(""), host: "www-1234.zone:8443", proto: "https", request: 0x00f067aa0ba902b7,
 		target: &target{clone: &registry.Clone{ID: "1234", Template: "shop@7"}, service: "www"},
+		trace:  new(tracing),
 	}
 }
 
@@ -155,7 +156,7 @@ func TestRequestHeaders(t *testing.T) {
 					t.Errorf("%s: got %q; want exactly %q", name, values, want)
 				}
 			}
-			if v := got["Traceparent"]; len(v) != 1 || !validTraceparent(v[0]) {
+			if v := got["Traceparent"]; len(v) != 1 || !validTraceparent([]byte(v[0])) {
 				t.Errorf("Traceparent: got %q; want one that is valid", v)
 			}
 			for name := range before {
@@ -234,7 +235,7 @@ func TestTraceparent(t *testing.T) {
 		"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0g":       false,
 		"": false,
 	} {
-		if got := validTraceparent(s); got != want {
+		if got := validTraceparent([]byte(s)); got != want {
 			t.Errorf("validTraceparent(%q) = %v; want %v", s, got, want)
 		}
 	}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -12,21 +13,19 @@ import (
 // metrics are the gateway's own numbers. Those of clones are read from the
 // tenants whenever somebody asks, so a clone that leaves takes its series along.
 type metrics struct {
-	latency prometheus.Histogram
+	latency *histogram
 	reasons *prometheus.CounterVec
 	refused prometheus.Counter
 	http2   *prometheus.CounterVec
 	events  [http2.NumEvents]prometheus.Counter // of http2
+	journal prometheus.Collector
 	clones  *cloneMetrics
 }
 
 func newMetrics(ts *tenants) *metrics {
 	m := &metrics{
-		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "clonegate_proxy_request_duration_seconds",
-			Help:    "Time from a request's head to the end of its answer, tunnels excepted.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
-		}),
+		latency: newHistogram("clonegate_proxy_request_duration_seconds",
+			"Time from a request's head to the end of its answer, tunnels excepted."),
 		reasons: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "clonegate_proxy_gateway_answers_total",
 			Help: "Requests that the gateway answered, cut or lost itself, by reason.",
@@ -39,6 +38,10 @@ func newMetrics(ts *tenants) *metrics {
 			Name: "clonegate_proxy_http2_events_total",
 			Help: "What happened to HTTP/2 connections and was not as it should be, by event.",
 		}, []string{"event"}),
+		journal: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "clonegate_proxy_record_bytes",
+			Help: "Octets of memory that hold the last requests of clones.",
+		}, func() float64 { return float64(ts.journals.bytes.Load()) }),
 		clones: newCloneMetrics(ts),
 	}
 	for e := range m.events {
@@ -56,7 +59,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 		return nil
 	}
 	var done []prometheus.Collector
-	for _, c := range []prometheus.Collector{m.latency, m.reasons, m.refused, m.http2, m.clones} {
+	for _, c := range []prometheus.Collector{m.latency, m.reasons, m.refused, m.http2, m.journal, m.clones} {
 		if err := r.Register(c); err != nil {
 			for _, d := range done {
 				r.Unregister(d)
@@ -81,11 +84,11 @@ func newCloneMetrics(ts *tenants) *cloneMetrics {
 	}
 	return &cloneMetrics{
 		tenants:  ts,
-		requests: desc("requests_total", "Requests answered for a clone, by class of status.", "class"),
+		requests: desc("requests_total", "Requests answered for a service of a clone, by class of status.", "service", "class"),
 		atWork:   desc("requests_at_work", "Requests of a clone that are at work."),
 		tunnels:  desc("tunnels", "Open WebSockets of a clone."),
-		sent:     desc("sent_bytes_total", "Octets of answers sent for a clone."),
-		received: desc("received_bytes_total", "Octets of requests received for a clone."),
+		sent:     desc("sent_bytes_total", "Octets of answers sent for a service of a clone.", "service"),
+		received: desc("received_bytes_total", "Octets of requests received for a service of a clone.", "service"),
 		conns:    desc("endpoint_connections", "Open connections to the endpoints of a clone."),
 		waiting:  desc("requests_waiting", "Requests of a clone that wait for a connection to an endpoint."),
 		turned:   desc("overloaded_total", "Requests of a clone that were refused because it or its endpoints had too many."),
@@ -103,18 +106,44 @@ func (m *cloneMetrics) Describe(out chan<- *prometheus.Desc) {
 func (m *cloneMetrics) Collect(out chan<- prometheus.Metric) {
 	for _, t := range m.tenants.all() {
 		id := string(t.id)
-		for class := range t.answered {
-			if n := t.answered[class].Load(); n > 0 {
-				out <- prometheus.MustNewConstMetric(m.requests, prometheus.CounterValue, float64(n), id, strconv.Itoa(class)+"xx")
-			}
-		}
 		out <- prometheus.MustNewConstMetric(m.atWork, prometheus.GaugeValue, float64(t.atWork.Load()), id)
 		out <- prometheus.MustNewConstMetric(m.tunnels, prometheus.GaugeValue, float64(t.openTunnels()), id)
-		out <- prometheus.MustNewConstMetric(m.sent, prometheus.CounterValue, float64(t.sent.Load()), id)
-		out <- prometheus.MustNewConstMetric(m.received, prometheus.CounterValue, float64(t.received.Load()), id)
 		conns, waiting := t.load()
 		out <- prometheus.MustNewConstMetric(m.conns, prometheus.GaugeValue, float64(conns), id)
 		out <- prometheus.MustNewConstMetric(m.waiting, prometheus.GaugeValue, float64(waiting), id)
 		out <- prometheus.MustNewConstMetric(m.turned, prometheus.CounterValue, float64(t.turned.Load()), id)
+		for service, p := range *t.pools.Load() {
+			m.collectService(out, id, service, &p.traffic)
+		}
+	}
+}
+
+// collectService collects the numbers of a service, if it was ever asked for.
+func (m *cloneMetrics) collectService(out chan<- prometheus.Metric, id, service string, t *traffic) {
+	asked := false
+	for class := range t.answered {
+		if n := t.answered[class].Load(); n > 0 {
+			asked = true
+			out <- prometheus.MustNewConstMetric(m.requests, prometheus.CounterValue, float64(n), id, service, strconv.Itoa(class)+"xx")
+		}
+	}
+	if asked {
+		out <- prometheus.MustNewConstMetric(m.sent, prometheus.CounterValue, float64(t.sent.Load()), id, service)
+		out <- prometheus.MustNewConstMetric(m.received, prometheus.CounterValue, float64(t.received.Load()), id, service)
+	}
+}
+
+// traffic is what was counted of the requests of one service.
+type traffic struct {
+	answered [6]atomic.Uint64 // by the first digit of the status
+	sent     atomic.Uint64    // octets of answers
+	received atomic.Uint64    // octets of requests
+}
+
+func (t *traffic) count(x *exchange) {
+	t.answered[min(x.status/100, len(t.answered)-1)].Add(1)
+	t.sent.Add(x.sent.Load())
+	if n := x.received.Load(); n > 0 {
+		t.received.Add(n)
 	}
 }

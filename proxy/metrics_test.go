@@ -1,7 +1,9 @@
 package proxy_test
 
 import (
+	"cmp"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/clonegate/clonegate/proxy"
@@ -49,9 +51,9 @@ func TestMetricsLiveAsLongAsTheirClone(t *testing.T) {
 	b.get("https://www-9."+zone+"/").wantReason(t, 404, proxy.UnknownClone)
 	b.log.requests(t, 5)
 	for name, want := range map[string]map[string]float64{
-		"clonegate_proxy_requests_total":           {"2xx 1 ": 3, "4xx 1 ": 1},
+		"clonegate_proxy_requests_total":           {"2xx 1 www ": 3, "4xx 1 www ": 1},
 		"clonegate_proxy_requests_at_work":         {"1 ": 0},
-		"clonegate_proxy_sent_bytes_total":         {"1 ": 20},
+		"clonegate_proxy_sent_bytes_total":         {"1 www ": 20},
 		"clonegate_proxy_request_duration_seconds": {"": 5},
 		"clonegate_proxy_gateway_answers_total":    {"unknown-clone ": 1},
 	} {
@@ -92,5 +94,37 @@ func TestAccessLog(t *testing.T) {
 		if id, _ := lines[i]["request"].(string); len(id) != 16 || lines[i]["dur"] == nil {
 			t.Errorf("line %d: no request or duration: %v", i, lines[i])
 		}
+	}
+}
+
+// TestAccessLogIsSampled sends requests that go well and some that do not: of
+// the former, few are logged.
+func TestAccessLogIsSampled(t *testing.T) {
+	b := newBench(t, func(c *proxy.Config) { c.LogOneIn = 0 })
+	b.serve("1", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/broken" {
+			w.WriteHeader(500)
+		}
+	})
+	b.get("https://www-1." + zone + "/")
+	b.get("http://www-1." + zone + "/") // is redirected
+	b.get("https://www-1." + zone + "/broken")
+	b.get("https://www-9." + zone + "/")
+	b.log.requests(t, 2)
+	b.stop()
+	got := b.log.records("request")
+	slices.SortFunc(got, func(a, b map[string]any) int { return cmp.Compare(a["status"].(float64), b["status"].(float64)) })
+	if len(got) != 2 || got[0]["reason"] != "unknown-clone" || got[1]["path"] != "/broken" {
+		t.Errorf("logged without sampling: %v; want what did not go well", got)
+	}
+
+	const n, oneIn = 600, 3
+	b = newBench(t, func(c *proxy.Config) { c.LogOneIn = oneIn })
+	b.serve("1", func(http.ResponseWriter, *http.Request) {})
+	for range n {
+		b.get("https://www-1." + zone + "/")
+	}
+	if got := len(b.log.records("request")); got < n/oneIn/2 || got > 2*n/oneIn {
+		t.Errorf("%d of %d requests were logged; want about one in %d", got, n, oneIn)
 	}
 }

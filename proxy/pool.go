@@ -19,6 +19,7 @@ type pool struct {
 	life    string // tells the tags of one life of the clone from those of any other
 	prober  *prober
 	sticky  atomic.Bool
+	traffic traffic
 	members atomic.Pointer[[]*member] // immutable; replaced by update
 }
 

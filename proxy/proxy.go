@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/clonegate/clonegate/registry"
@@ -45,9 +46,16 @@ type Config struct {
 	TrustedPeers []netip.Prefix
 
 	Log       *slog.Logger          // nil discards
-	AccessLog *slog.Logger          // gets one record per request; nil: none
+	AccessLog *slog.Logger          // gets records of requests; nil: none
+	LogOneIn  int                   // of the requests that went well, the access log gets one in so many; 0: none
 	Metrics   prometheus.Registerer // nil: none
 	Limits    Limits
+
+	// Tracer makes a span of each request that belongs to a sampled trace, and
+	// one of its way to the endpoint. Its provider must sample everything and
+	// take its IDs from SpanIDs. Nil makes none.
+	Tracer     trace.Tracer
+	TraceOneIn int // of the requests that belong to no trace, one in so many begins a sampled one; 0: none
 }
 
 // Limits bound what one client, one connection and one clone can take. A zero
@@ -62,6 +70,8 @@ type Limits struct {
 	QueuePerEndpoint int // requests that wait for one of them; 100
 	IdlePerEndpoint  int // idle connections kept to one endpoint; 256
 	IdleConns        int // idle connections kept to all endpoints; 8192
+	RequestsRecorded int // last requests of one clone that are kept to be shown; 256
+	RecordedBytes    int // octets of memory for those of all clones; 67108864
 
 	HeadTimeout     time.Duration // for a handshake, and for a request's head; 15 s
 	IdleTimeout     time.Duration // for the next request on a connection; 180 s
@@ -90,6 +100,8 @@ func (l *Limits) fill() error {
 		{"QueuePerEndpoint", &l.QueuePerEndpoint, 100},
 		{"IdlePerEndpoint", &l.IdlePerEndpoint, 256},
 		{"IdleConns", &l.IdleConns, 8192},
+		{"RequestsRecorded", &l.RequestsRecorded, 256},
+		{"RecordedBytes", &l.RecordedBytes, 64 << 20},
 	} {
 		if *n.value < 0 {
 			return fmt.Errorf("proxy: limit %s is %d; want a positive number", n.name, *n.value)
@@ -132,6 +144,7 @@ type Gateway struct {
 	pages     *pages
 	directory *directory
 	prober    *prober
+	journals  *journals
 	tenants   *tenants
 	metrics   *metrics
 	dialer    *dialer
@@ -168,7 +181,8 @@ func New(cfg Config) (*Gateway, error) {
 		dialer:    newDialer(cfg.CheckEndpoint, cfg.Limits.DialTimeout),
 	}
 	g.prober = newProber(func(ctx context.Context, k *check) error { return g.engine.probe(ctx, k) }, cfg.Log)
-	g.tenants = newTenants(cfg.Routes, g.prober, cfg.Log)
+	g.journals = newJournals(cfg.Routes, cfg.Limits.RequestsRecorded, cfg.Limits.RecordedBytes)
+	g.tenants = newTenants(cfg.Routes, g.prober, g.journals, cfg.Log)
 	g.metrics = newMetrics(g.tenants)
 	if g.engine, err = newEngine(g); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)

@@ -81,6 +81,7 @@ func newBenchOver(t testing.TB, rules func(*registry.Config), change ...func(*pr
 		Lease:         b.registry.Lease,
 		Log:           slog.New(slog.NewJSONHandler(b.log, nil)),
 		AccessLog:     slog.New(slog.NewJSONHandler(b.log, nil)),
+		LogOneIn:      1,
 		Metrics:       b.metrics,
 		Limits:        proxy.Limits{DrainGrace: 2 * time.Second},
 	}

@@ -12,18 +12,16 @@ import (
 
 // A tenant is what the gateway holds for one life of one clone: its pools, the
 // requests and tunnels at work, and what was counted. All of it goes with the
-// clone.
+// clone, and when it is suspended.
 type tenant struct {
 	id          registry.ID
 	incarnation uint64
 	prober      *prober
 
-	atWork   atomic.Int64     // requests
-	answered [6]atomic.Uint64 // by the first digit of the status
-	sent     atomic.Uint64    // octets of answers
-	received atomic.Uint64    // octets of requests
-	turned   atomic.Uint64    // requests and tunnels refused as too many
-	pools    atomic.Pointer[map[string]*pool]
+	atWork  atomic.Int64 // requests
+	pools   atomic.Pointer[map[string]*pool]
+	turned  atomic.Uint64           // requests and tunnels refused as too many
+	journal atomic.Pointer[journal] // of this life; nil before its first request
 
 	mu       sync.Mutex
 	revision uint64               // guarded by mu; of the record the pools show
@@ -138,17 +136,18 @@ func (t *tenant) close() {
 
 // tenants holds the tenant of each clone that was asked for and still lives.
 type tenants struct {
-	routes Routes
-	prober *prober
-	log    *slog.Logger
+	routes   Routes
+	prober   *prober
+	journals *journals
+	log      *slog.Logger
 
 	mu     sync.RWMutex
 	byID   map[registry.ID]*tenant // guarded by mu
 	closed bool                    // guarded by mu
 }
 
-func newTenants(routes Routes, p *prober, log *slog.Logger) *tenants {
-	return &tenants{routes: routes, prober: p, log: log, byID: map[registry.ID]*tenant{}}
+func newTenants(routes Routes, p *prober, js *journals, log *slog.Logger) *tenants {
+	return &tenants{routes: routes, prober: p, journals: js, log: log, byID: map[registry.ID]*tenant{}}
 }
 
 // of returns the tenant of a clone that requests may be sent to, no older than
@@ -189,7 +188,8 @@ func (ts *tenants) applyLocked(c *registry.Clone) {
 	}
 }
 
-// follow keeps every tenant as the registry has its clone, until ctx ends.
+// follow keeps every tenant, and every journal, as the registry has its clone,
+// until ctx ends.
 func (ts *tenants) follow(ctx context.Context) {
 	after := ts.routes.Revision()
 	ts.reread()
@@ -212,13 +212,15 @@ func (ts *tenants) follow(ctx context.Context) {
 				ts.mu.Lock()
 				ts.applyLocked(ch.Clone)
 				ts.mu.Unlock()
+				ts.journals.apply(ch.Clone)
 			}
 		}
 	}
 }
 
-// reread brings every tenant to the present record of its clone.
+// reread brings every tenant and journal to the present record of its clone.
 func (ts *tenants) reread() {
+	ts.journals.reread()
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for id, t := range ts.byID {
@@ -238,8 +240,9 @@ func (ts *tenants) shutTunnels() {
 	}
 }
 
-// close closes every tenant and makes no new ones.
+// close closes every tenant and journal and makes no new ones.
 func (ts *tenants) close() {
+	ts.journals.close()
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	ts.closed = true

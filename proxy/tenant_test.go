@@ -68,7 +68,7 @@ func follow(t *testing.T, test func(*script, *tenants)) {
 	synctest.Test(t, func(t *testing.T) {
 		log := slog.New(slog.DiscardHandler)
 		s := newScript()
-		ts := newTenants(s, newProber(nil, log), log)
+		ts := newTenants(s, newProber(nil, log), newJournals(s, 8, 1<<20), log)
 		ctx, cancel := context.WithCancel(t.Context())
 		go ts.follow(ctx)
 		test(s, ts)

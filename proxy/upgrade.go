@@ -23,6 +23,7 @@ func (e *engine) tunnel(c client, x *exchange, t *trip) *refusal {
 	}
 	defer x.tenant.removeTunnel(tun)
 	x.rest() // it is no request at work any more
+	x.tunnelled = true
 	t.head = responseOf(&t.res, x.request.method)
 	t.head.fields = x.setCookie(t.head.fields)
 	if err := c.head(&t.head); err != nil {

@@ -43,7 +43,7 @@ func (d *Daemon) openGateway(context.Context) error {
 		},
 	}
 	if cfg.AccessLog {
-		pc.AccessLog = log
+		pc.AccessLog, pc.LogOneIn = log, 1
 	}
 	gateway, err := proxy.New(pc)
 	if err != nil {
