@@ -1,13 +1,15 @@
 # build: the binary; test: everything, after installing what the tests need;
-# lint: format and static analysis; bench: the benchmarks; demo: two clones of
-# the example shop on this machine, until Ctrl-C; image: a container image.
+# lint: format and static analysis; bench: the Go benchmarks; bench-http and
+# bench-dns: the comparisons of bench/README.md, with flags in ARGS; demo: two
+# clones of the example shop on this machine, until Ctrl-C; image: a container
+# image.
 
 GO          ?= go
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM   := gotest.tools/gotestsum@v1.13.0
 
-.PHONY: build test lint bench demo image
+.PHONY: build test lint bench bench-http bench-dns demo image
 
 build:
 	$(GO) build -trimpath -o bin/ ./cmd/clonegate
@@ -25,6 +27,10 @@ lint:
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-http bench-dns: bench-%: build
+	$(GO) build -trimpath -o build/bench/bin/$@ ./bench/$*
+	build/bench/bin/$@ $(ARGS)
 
 demo: build
 	mkdir -p build/shop

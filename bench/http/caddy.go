@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+
+	"github.com/clonegate/clonegate/bench/lab"
+	"github.com/clonegate/clonegate/bench/load"
+)
+
+// object is JSON that Caddy reads.
+type object map[string]any
+
+// mapping is one clone in Caddy's map handler, of its set-ups for many hosts the
+// cheapest.
+func (s *site) mapping(id int) object {
+	return object{"input": load.Host(id), "outputs": []string{s.endpoint(id).String()}}
+}
+
+func startCaddy(ctx context.Context, s *site) (*gateway, error) {
+	addr, err := lab.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	admin, err := lab.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	mappings := make([]object, s.clones)
+	for id := range mappings {
+		mappings[id] = s.mapping(id)
+	}
+	route := object{"handle": []object{
+		{"handler": "map", "source": "{http.request.host}", "destinations": []string{"{clone}"}, "mappings": mappings},
+		{
+			"handler":   "reverse_proxy",
+			"transport": object{"protocol": "http", "keep_alive": object{"max_idle_conns_per_host": 256, "max_idle_conns": 0}},
+			"upstreams": []object{{"dial": "{clone}"}},
+		},
+	}}
+	server := object{
+		"listen": []string{addr.String()}, "protocols": []string{"h1", "h2"}, "idle_timeout": "300s",
+		"automatic_https":         object{"disable": true},
+		"tls_connection_policies": []object{{"alpn": []string{"h2", "http/1.1"}, "curves": []string{"x25519"}, "protocol_min": "tls1.3"}},
+		"routes":                  []object{route},
+	}
+	text, err := json.Marshal(object{
+		"admin":   object{"listen": admin.String(), "config": object{"persist": false}},
+		"logging": object{"logs": object{"default": object{"level": "ERROR"}}},
+		"apps": object{
+			"tls":  object{"certificates": object{"load_files": []object{{"certificate": s.cert(), "key": s.key()}}}},
+			"http": object{"servers": object{"clones": server}},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	g := &gateway{name: "Caddy", addr: addr}
+	api := fmt.Sprintf("http://%s/config/apps/http/servers/clones/routes/0/handle/0/mappings/0", admin)
+	g.register = func(ctx context.Context, id int) error { return put(ctx, api, s.mapping(id)) }
+	return s.launch(ctx, g, map[string]string{"caddy.json": string(text)}, "run", "--config", filepath.Join(s.dir, "caddy.json"))
+}
+
+// put sends JSON to an API.
+func put(ctx context.Context, url string, body any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, url, bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("PUT %s: %s: %s", url, resp.Status, answer)
+	}
+	return nil
+}
