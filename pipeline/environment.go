@@ -64,7 +64,7 @@ func (p *plan) registration() registry.Registration {
 		reg.Hosts[name] = []string{addr.String()}
 	}
 	for name, s := range p.manifest.Services {
-		r := registry.ServiceRegistration{Protocol: s.Protocol, Default: s.Default, Sticky: s.Sticky}
+		r := registry.ServiceRegistration{Protocol: s.Protocol, Default: s.Default, Sticky: s.Sticky, TLS: s.TLS}
 		for _, host := range s.Hosts {
 			r.Endpoints = append(r.Endpoints, netip.AddrPortFrom(p.site.Addresses[host], s.Port).String())
 		}

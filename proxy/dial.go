@@ -17,29 +17,17 @@ import (
 type dialer struct {
 	check   func(netip.AddrPort) error // refuses addresses; asked at every dial
 	timeout time.Duration
-	tls     *tls.Config // for endpoints that speak https
 }
 
 func newDialer(check func(netip.AddrPort) error, timeout time.Duration) *dialer {
-	return &dialer{
-		check:   check,
-		timeout: timeout,
-		// A clone's certificate is a copy of production's, or its own: it names
-		// nobody we could verify. The address was checked instead.
-		tls: &tls.Config{
-			InsecureSkipVerify: true,
-			MinVersion:         tls.VersionTLS12,
-			NextProtos:         []string{"http/1.1"},
-			ClientSessionCache: tls.NewLRUClientSessionCache(0),
-		},
-	}
+	return &dialer{check: check, timeout: timeout}
 }
 
 // A dialError says that an endpoint was not reached, so nothing was sent.
 type dialError struct {
-	addr    netip.AddrPort
-	refused bool // by the rules about addresses
-	err     error
+	addr   netip.AddrPort
+	reason Reason
+	err    error
 }
 
 func (e *dialError) Error() string { return fmt.Sprintf("dial %s: %v", e.addr, e.err) }
@@ -63,7 +51,7 @@ func (d *dialer) connect(ctx context.Context, e *endpoint) (*backend, error) {
 		return nil, errRetired
 	}
 	if err := d.check(e.addr); err != nil {
-		return nil, &dialError{addr: e.addr, refused: true, err: err}
+		return nil, &dialError{addr: e.addr, reason: AddressRefused, err: err}
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
@@ -74,7 +62,7 @@ func (d *dialer) connect(ctx context.Context, e *endpoint) (*backend, error) {
 		if errors.As(err, &op) {
 			err = op.Err // the address is named already
 		}
-		return nil, &dialError{addr: e.addr, err: err}
+		return nil, &dialError{addr: e.addr, reason: Unreachable, err: err}
 	}
 	tcp := newSocket(c)
 	kept := &conn{Conn: tcp, endpoint: e}
@@ -85,10 +73,14 @@ func (d *dialer) connect(ctx context.Context, e *endpoint) (*backend, error) {
 	if e.protocol != registry.HTTPS {
 		return newBackend(kept, tcp, e, time.Since(start)), nil
 	}
-	secure := tls.Client(kept, d.tls)
+	secure := tls.Client(kept, e.trust)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		kept.Close()
-		return nil, &dialError{addr: e.addr, err: fmt.Errorf("tls: %w", err)}
+		reason := UpstreamBroken
+		if bad := (*untrustedError)(nil); errors.As(err, &bad) {
+			reason = Untrusted
+		}
+		return nil, &dialError{addr: e.addr, reason: reason, err: fmt.Errorf("tls: %w", err)}
 	}
 	return newBackend(secure, tcp, e, time.Since(start)), nil
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -16,7 +17,9 @@ import (
 type endpoint struct {
 	addr     netip.AddrPort
 	protocol registry.Protocol
-	key      string // keeps its h2c connections apart from those of any other endpoint
+	asked    registry.TLS // what its service says about its certificate
+	trust    *tls.Config  // nil unless it speaks https
+	key      string       // keeps its h2c connections apart from those of any other endpoint
 
 	open    atomic.Int64 // requests and tunnels at work
 	misses  atomic.Int32 // failures in a row
@@ -50,13 +53,30 @@ const (
 	benchTime     = 10 * time.Second
 )
 
-func newEndpoint(addr netip.AddrPort, protocol registry.Protocol) *endpoint {
-	return &endpoint{
+func newEndpoint(addr netip.AddrPort, s *registry.Service) *endpoint {
+	e := &endpoint{
 		addr:     addr,
-		protocol: protocol,
+		protocol: s.Protocol,
+		asked:    askedOf(s),
 		key:      newRequestID().String(),
 		conns:    map[*conn]struct{}{},
 	}
+	if s.Protocol == registry.HTTPS {
+		e.trust = newTrust(s.TLS)
+	}
+	return e
+}
+
+// serves reports whether the endpoint is reached as a service says.
+func (e *endpoint) serves(s *registry.Service) bool {
+	return e.protocol == s.Protocol && e.asked == askedOf(s)
+}
+
+func askedOf(s *registry.Service) registry.TLS {
+	if s.TLS == nil {
+		return registry.TLS{}
+	}
+	return *s.TLS
 }
 
 // succeeded notes that the endpoint answered a request.

@@ -229,6 +229,9 @@ func explainTraffic(a *answer, t target, cause string, l Limits) {
 	case AddressRefused:
 		a.Title = who + " may not be reached"
 		a.Detail = sentence(cause)
+	case Untrusted:
+		a.Title = who + " is not trusted"
+		a.Detail = sentence(cause)
 	case UpstreamBroken:
 		a.Title = who + " gave no valid answer"
 		a.Detail = sentence(cause)

@@ -66,7 +66,7 @@ func (p *pool) update(s *registry.Service) {
 func (p *pool) member(old []*member, addr netip.AddrPort, s *registry.Service) *member {
 	m := new(member)
 	for _, o := range old {
-		if o.addr == addr && o.protocol == s.Protocol {
+		if o.addr == addr && o.serves(s) {
 			if o.check.asks(s.Health) {
 				return o
 			}
@@ -74,7 +74,7 @@ func (p *pool) member(old []*member, addr netip.AddrPort, s *registry.Service) *
 		}
 	}
 	if m.endpoint == nil {
-		m.endpoint = newEndpoint(addr, s.Protocol)
+		m.endpoint = newEndpoint(addr, s)
 	}
 	if s.Health == nil {
 		m.health.Store(unprobed)

@@ -34,6 +34,7 @@ const (
 	Unreachable     Reason = "unreachable"      // 503: no endpoint accepts connections
 	Overloaded      Reason = "overloaded"       // 503: the clone has too many requests at work
 	AddressRefused  Reason = "address-refused"  // 502: endpoints may not have that address
+	Untrusted       Reason = "untrusted"        // 502: the endpoint's certificate is not what its service says
 	UpstreamBroken  Reason = "upstream-broken"  // 502: the clone gave no valid answer
 	UpstreamTimeout Reason = "upstream-timeout" // 504: the clone gave no answer in time
 	CutByClone      Reason = "cut-by-clone"     // in logs only: the clone ended its answer half way
@@ -63,7 +64,7 @@ func (r Reason) Status() int {
 		return 499
 	case MethodRefused, CodingRefused:
 		return 501
-	case Failed, AddressRefused, UpstreamBroken, CutByClone:
+	case Failed, AddressRefused, Untrusted, UpstreamBroken, CutByClone:
 		return 502
 	case Starting, Asleep, Stopping, NoEndpoint, Unhealthy, Unreachable, Overloaded:
 		return 503

@@ -507,7 +507,7 @@ func TestProtocolsOfEndpoints(t *testing.T) {
 				t.Errorf("%s: got %d %q; want %q", service, got.StatusCode, got.body, want)
 			}
 		}
-		b.do(c, "https://wrong-1."+zone+"/").wantReason(t, 503, proxy.Unreachable)
+		b.do(c, "https://wrong-1."+zone+"/").wantReason(t, 502, proxy.UpstreamBroken)
 		b.do(c, "https://fast-1."+zone+"/silent").wantReason(t, 504, proxy.UpstreamTimeout)
 	})
 }

@@ -178,10 +178,10 @@ func blame(e *endpoint, err error) (r *refusal, fault, unsent bool) {
 		return &refusal{NoEndpoint, ""}, false, true
 	case errors.Is(err, errSilent):
 		return &refusal{UpstreamTimeout, ""}, true, false
-	case errors.As(err, &dial) && dial.refused:
+	case errors.As(err, &dial) && dial.reason == AddressRefused:
 		return &refusal{AddressRefused, dial.err.Error()}, true, true
 	case errors.As(err, &dial):
-		return &refusal{Unreachable, dial.Error()}, true, true
+		return &refusal{dial.reason, dial.Error()}, true, true
 	}
 	return &refusal{UpstreamBroken, fmt.Sprintf("%s: %v", e.addr, err)}, true, false
 }

@@ -96,6 +96,7 @@ type Service struct {
 	Protocol  Protocol         `json:"protocol"`
 	Default   bool             `json:"default,omitempty"` // also serves "id.zone"
 	Sticky    bool             `json:"sticky,omitempty"`  // a browser stays with its endpoint, by a cookie
+	TLS       *TLS             `json:"tls,omitempty"`     // of https; nil: without verification
 	Health    *Health          `json:"health,omitempty"`  // nil: endpoints are judged by traffic alone
 }
 
@@ -105,7 +106,7 @@ type Protocol string
 // The protocols a service can speak.
 const (
 	HTTP  Protocol = "http"
-	HTTPS Protocol = "https" // without verification of the certificate
+	HTTPS Protocol = "https" // Service.TLS says what certificates must be like
 	H2C   Protocol = "h2c"   // HTTP/2 without TLS, as gRPC servers speak
 )
 

@@ -31,6 +31,7 @@ type ServiceRegistration struct {
 	Protocol  Protocol            `json:"protocol,omitempty" enum:"http,https,h2c" doc:"How the gateway speaks to the endpoints. Default http."`
 	Default   bool                `json:"default,omitempty" doc:"Whether the clone's bare name leads here."`
 	Sticky    bool                `json:"sticky,omitempty" doc:"Whether a browser stays with the endpoint that answered it first, by a cookie."`
+	TLS       *TLS                `json:"tls,omitempty" doc:"What the certificates of https endpoints must be like. Default: anything."`
 	Health    *HealthRegistration `json:"health,omitempty" doc:"How the gateway probes endpoints."`
 }
 
@@ -210,6 +211,7 @@ func (in *reader) services(services map[string]ServiceRegistration) map[string]*
 			Protocol:  in.protocol(field+".protocol", s.Protocol),
 			Default:   s.Default,
 			Sticky:    s.Sticky,
+			TLS:       in.tls(field+".tls", s.TLS, s.Protocol),
 			Health:    in.health(field+".health", s.Health),
 		}
 	}
@@ -231,6 +233,19 @@ func (in *reader) protocol(field string, p Protocol) Protocol {
 	}
 	in.faults.add(field, "protocol", "%q is not known; want http, https or h2c", clip(string(p)))
 	return ""
+}
+
+func (in *reader) tls(field string, t *TLS, p Protocol) *TLS {
+	if t == nil {
+		return nil
+	}
+	if p != HTTPS {
+		in.faults.add(field, "tls", "the service does not speak https; set protocol to https, or leave tls out")
+	}
+	if err := t.Check(); err != nil {
+		in.faults.add(field, "tls", "%v", err)
+	}
+	return t
 }
 
 func (in *reader) health(field string, h *HealthRegistration) *Health {

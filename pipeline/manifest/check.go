@@ -282,6 +282,7 @@ func (c *checker) services(m *Manifest) {
 			c.add(at+".port", "want the port the hosts listen on, 1 to 65535")
 		}
 		c.protocol(at+".protocol", s.Protocol)
+		c.tls(at+".tls", s)
 		c.health(at+".health", s.Health)
 		if s.Default && first != "" {
 			c.add(at+".default", "service %s is the default already; the clone's bare name can lead to one only", first)
@@ -311,6 +312,18 @@ func (c *checker) protocol(at string, p registry.Protocol) {
 	known := []string{string(registry.HTTP), string(registry.HTTPS), string(registry.H2C)}
 	if p != "" && !slices.Contains(known, string(p)) {
 		c.add(at, "%q is not known; want %s", clip(string(p)), strings.Join(known, ", "))
+	}
+}
+
+func (c *checker) tls(at string, s Service) {
+	if s.TLS == nil {
+		return
+	}
+	if s.Protocol != registry.HTTPS {
+		c.add(at, "the service does not speak https; set protocol: https, or leave tls out")
+	}
+	if err := s.TLS.Check(); err != nil {
+		c.add(at, "%v", err)
 	}
 }
 

@@ -90,6 +90,7 @@ type Service struct {
 	Protocol registry.Protocol `json:"protocol,omitempty"` // empty: http
 	Default  bool              `json:"default,omitempty"`
 	Sticky   bool              `json:"sticky,omitempty"` // a browser stays with the host that answered it first
+	TLS      *registry.TLS     `json:"tls,omitempty"`    // of https; nil: without verification
 	Health   *Health           `json:"health,omitempty"`
 }
 

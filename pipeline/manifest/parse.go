@@ -117,6 +117,15 @@ func (r *reader) service(s *Service, n ast.Node, path string) {
 		"protocol": r.text((*string)(&s.Protocol)),
 		"default":  r.boolean(&s.Default),
 		"sticky":   r.boolean(&s.Sticky),
+		"tls": func(n ast.Node, path string) {
+			s.TLS = new(registry.TLS)
+			r.fields(n, path, map[string]field{
+				"name":   r.text(&s.TLS.Name),
+				"verify": r.text(&s.TLS.Verify),
+				"ca":     r.text(&s.TLS.CA),
+				"pin":    r.text(&s.TLS.Pin),
+			})
+		},
 		"health": func(n ast.Node, path string) {
 			s.Health = new(Health)
 			r.fields(n, path, map[string]field{
