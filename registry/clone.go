@@ -83,7 +83,8 @@ type Clone struct {
 	Hosts       map[Host][]netip.Addr `json:"hosts,omitempty"`
 	Records     []Record              `json:"records,omitempty"`
 	Forward     []Forward             `json:"forward,omitempty"`
-	TTL         Seconds               `json:"ttl"` // of the lease; 0 if a provider vouches for the clone
+	Faults      []*Fault              `json:"faults,omitempty"` // on purpose, of this life; see FaultsAt
+	TTL         Seconds               `json:"ttl"`              // of the lease; 0 if a provider vouches for the clone
 	Created     time.Time             `json:"created"`
 	Changed     time.Time             `json:"changed"`
 	Ended       time.Time             `json:"ended,omitzero"`     // when it became lost, gone or failed

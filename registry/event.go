@@ -25,13 +25,16 @@ type Event struct {
 
 // The types of events.
 const (
-	EventCloneCreated      = "clone.created"      // an ID was allocated
-	EventCloneRegistered   = "clone.registered"   // a life began
-	EventCloneChanged      = "clone.changed"      // the living instance changed its registration
-	EventCloneState        = "clone.state"        // a provider moved its state
-	EventCloneLost         = "clone.lost"         // its lease ran out
-	EventCloneStopping     = "clone.stopping"     // it was asked to end
-	EventCloneGone         = "clone.gone"         // it has ended
+	EventCloneCreated      = "clone.created"     // an ID was allocated
+	EventCloneRegistered   = "clone.registered"  // a life began
+	EventCloneChanged      = "clone.changed"     // the living instance changed its registration
+	EventCloneState        = "clone.state"       // a provider moved its state
+	EventCloneLost         = "clone.lost"        // its lease ran out
+	EventCloneStopping     = "clone.stopping"    // it was asked to end
+	EventCloneGone         = "clone.gone"        // it has ended
+	EventFaultAdded        = "clone.fault.added" // it has a trouble on purpose
+	EventFaultRemoved      = "clone.fault.removed"
+	EventFaultExpired      = "clone.fault.expired"
 	EventTemplatePublished = "template.published" //
 	EventTemplatePromoted  = "template.promoted"  //
 	EventTemplateRevoked   = "template.revoked"   //

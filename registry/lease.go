@@ -192,13 +192,15 @@ func endedBy(c *Clone) string {
 // sweepLimit bounds how many leases end in one write.
 const sweepLimit = 500
 
-// runSweeper ends leases whose time has run out, and removes expired tokens.
+// runSweeper ends leases and faults whose time has run out, and removes expired
+// tokens.
 func (r *Registry) runSweeper(ctx context.Context) {
 	tick := time.NewTicker(r.cfg.SweepEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
+		case <-r.faultEnds.timer.C:
 		case <-ctx.Done():
 			return
 		}
@@ -208,7 +210,8 @@ func (r *Registry) runSweeper(ctx context.Context) {
 	}
 }
 
-// Sweep ends every lease whose time has run out. Run does this by itself.
+// Sweep ends every lease and fault whose time has run out. Run does this by
+// itself.
 // While the store fails, no lease ends, and Sweep tries whether it works again
 // by a write, since nothing less is proof.
 func (r *Registry) Sweep(ctx context.Context) error {
@@ -226,6 +229,9 @@ func (r *Registry) Sweep(ctx context.Context) error {
 		if err := r.write(ctx, func(t *tx) error { return t.lose(ids) }); err != nil {
 			return err
 		}
+	}
+	if err := r.endFaults(ctx); err != nil {
+		return err
 	}
 	return r.dropExpiredTokens(ctx)
 }

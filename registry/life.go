@@ -144,6 +144,9 @@ func inherit(now, old *Clone, isNew bool) {
 	if !isNew || old.Provider != "" {
 		now.Created = old.Created
 	}
+	if !isNew || old.Incarnation == 0 { // a life that a provider is beginning
+		now.Faults = old.Faults
+	}
 	if isNew {
 		now.Incarnation++
 		if old.Instance != "" {
@@ -395,7 +398,7 @@ func (r *Registry) Unregister(ctx context.Context, by Actor, id ID, instance str
 			return fmt.Errorf("clone %s: %w", id, ErrNotFound)
 		}
 		if instance == "" {
-			if err := by.mayEnd(c); err != nil {
+			if err := by.owns(c); err != nil {
 				return err
 			}
 		} else if c.Instance != instance {
@@ -443,12 +446,13 @@ func (a Actor) mayTakeOver() bool {
 	return a.Token == nil || a.Token.Role == RoleAdmin || a.Token.Takeover
 }
 
-func (a Actor) mayEnd(c *Clone) error {
+// owns returns nil if the actor may end c and change what its owner may.
+func (a Actor) owns(c *Clone) error {
 	if err := a.need(RoleEngineer); err != nil {
 		return err
 	}
 	if a.Token != nil && a.Token.Role == RoleEngineer && c.Owner != a.Token.Name {
-		return fmt.Errorf("%w: clone %s belongs to %s; token %s ends clones of %s only", ErrForbidden, c.ID, orNobody(c.Owner), a.Token.ID, a.Token.Name)
+		return fmt.Errorf("%w: clone %s belongs to %s; token %s is for clones of %s only", ErrForbidden, c.ID, orNobody(c.Owner), a.Token.ID, a.Token.Name)
 	}
 	return nil
 }

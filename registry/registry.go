@@ -77,13 +77,14 @@ func (cfg *Config) fill() error {
 // A Registry holds the rules and makes every change. Its methods may be called
 // at the same time.
 type Registry struct {
-	cfg    Config
-	view   *View
-	leases *leases
-	tokens *tokenUse
-	ops    chan *op
-	ended  chan struct{} // closed when Run returns
-	fault  atomic.Pointer[error]
+	cfg       Config
+	view      *View
+	leases    *leases
+	faultEnds *faultEnds
+	tokens    *tokenUse
+	ops       chan *op
+	ended     chan struct{} // closed when Run returns
+	fault     atomic.Pointer[error]
 
 	// Only the writer uses the following.
 	nextID uint64
@@ -102,13 +103,14 @@ func Open(ctx context.Context, cfg Config) (*Registry, error) {
 		return nil, fmt.Errorf("registry: load: %w", err)
 	}
 	r := &Registry{
-		cfg:    cfg,
-		view:   newView(cfg.Zones),
-		leases: newLeases(),
-		tokens: newTokenUse(),
-		ops:    make(chan *op, maxBatch),
-		ended:  make(chan struct{}),
-		nextID: max(kept.NextID, cfg.FirstID),
+		cfg:       cfg,
+		view:      newView(cfg.Zones),
+		leases:    newLeases(),
+		faultEnds: newFaultEnds(),
+		tokens:    newTokenUse(),
+		ops:       make(chan *op, maxBatch),
+		ended:     make(chan struct{}),
+		nextID:    max(kept.NextID, cfg.FirstID),
 	}
 	r.load(kept)
 	return r, nil
@@ -129,6 +131,7 @@ func (r *Registry) load(kept *Contents) {
 	for _, c := range kept.Clones {
 		r.view.applyClone(c)
 		r.noteOver(c)
+		r.faultEnds.note(c)
 		if leased(c) {
 			r.leases.grant(c.ID, c.TTL.Duration(), kept.Renewed[c.ID], false)
 		}

@@ -116,6 +116,7 @@ func (r *Registry) commit(ctx context.Context, t *tx) error {
 		r.view.apply(ch)
 		if ch.Clone != nil {
 			r.noteOver(ch.Clone)
+			r.faultEnds.note(ch.Clone)
 			r.noteLease(ch)
 		}
 		if ch.NoToken != "" {

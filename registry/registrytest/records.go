@@ -40,7 +40,14 @@ func fullContents() *registry.Contents {
 			},
 			Records: []registry.Record{{Name: "_shop._tcp", Type: "SRV", TTL: 60, Data: "0 0 8080 web"}},
 			Forward: []registry.Forward{{Zone: "corp.example.com", Servers: []netip.AddrPort{addr("10.0.0.53:53")}}},
-			TTL:     120, Created: noon, Changed: noon.Add(time.Minute), Ended: noon.Add(time.Hour), EndedBy: "ada",
+			Faults: []*registry.Fault{{
+				ID: 9, By: "ada", Created: noon, Until: noon.Add(time.Hour),
+				FaultSpec: registry.FaultSpec{
+					Kind: registry.FaultLatency, Percent: 30, Service: "api", Path: "/v1/", Name: "db", Delay: 200, Jitter: 50,
+					Status: 503, Rate: 65536, Direction: registry.DirectionUp,
+				},
+			}},
+			TTL: 120, Created: noon, Changed: noon.Add(time.Minute), Ended: noon.Add(time.Hour), EndedBy: "ada",
 		}},
 		Templates: []*registry.Template{{
 			Name: "shop", Version: "2026.11.21-1", Revision: 2, Digest: "sha256:00", DeployTag: "v17",
