@@ -189,7 +189,7 @@ func (s *sidecar) take(ch api.Change) error {
 	}
 	record := &registry.Clone{
 		ID: c.ID, Incarnation: c.Incarnation, Revision: c.Revision, Aliases: c.Aliases, State: c.State,
-		Services: c.Services, Hosts: c.Hosts, Records: c.Records, Forward: c.Forward,
+		Services: c.Services, Hosts: c.Hosts, Records: c.Records, Forward: c.Forward, Faults: c.Faults,
 	}
 	for _, m := range s.mirrors {
 		m.Set(record, zones)

@@ -33,6 +33,7 @@ type Clone struct {
 	Hosts       map[registry.Host][]netip.Addr `json:"hosts,omitempty"`
 	Records     []registry.Record              `json:"records,omitempty"`
 	Forward     []registry.Forward             `json:"forward,omitempty"`
+	Faults      []*registry.Fault              `json:"faults,omitempty" doc:"Troubles that it has on purpose, for a while."`
 	URLs        map[string]string              `json:"urls,omitempty" doc:"Public URL of each service."`
 	Lease       *Lease                         `json:"lease,omitempty" doc:"Absent if nothing is waited for, and in streams."`
 	Created     time.Time                      `json:"created"`
@@ -56,7 +57,7 @@ func (a *API) show(c *registry.Clone) *Clone {
 		Provider: c.Provider, Template: c.Template, DeployTag: c.DeployTag,
 		Owner: c.Owner, Labels: c.Labels, Aliases: c.Aliases, Params: c.Params,
 		State: c.State, Desired: c.Desired, Reason: c.Reason,
-		Services: c.Services, Hosts: c.Hosts, Records: c.Records, Forward: c.Forward,
+		Services: c.Services, Hosts: c.Hosts, Records: c.Records, Forward: c.Forward, Faults: c.FaultsAt(time.Now()),
 		Created: c.Created, Changed: c.Changed, Ended: c.Ended, EndedBy: c.EndedBy,
 	}
 	if len(c.Services) > 0 {

@@ -18,19 +18,19 @@ import (
 // A Problem is how every error is answered: RFC 9457, with a code that scripts
 // may rely on.
 type Problem struct {
-	Type   string  `json:"type" doc:"Names the kind of problem; ends in the code."`
-	Title  string  `json:"title" doc:"What this kind of problem is, in a few words."`
-	Status int     `json:"status" doc:"The HTTP status."`
-	Code   string  `json:"code" doc:"A short stable name to branch on, as in label-taken."`
-	Detail string  `json:"detail,omitempty" doc:"What went wrong this time and what to do."`
-	Errors []Fault `json:"errors,omitempty" doc:"Every fault found in the input."`
+	Type   string    `json:"type" doc:"Names the kind of problem; ends in the code."`
+	Title  string    `json:"title" doc:"What this kind of problem is, in a few words."`
+	Status int       `json:"status" doc:"The HTTP status."`
+	Code   string    `json:"code" doc:"A short stable name to branch on, as in label-taken."`
+	Detail string    `json:"detail,omitempty" doc:"What went wrong this time and what to do."`
+	Errors []Mistake `json:"errors,omitempty" doc:"Every mistake found in the input."`
 
 	retryAfter time.Duration
 	cause      error // for the log only
 }
 
-// A Fault is one thing that is wrong with an input.
-type Fault struct {
+// A Mistake is one thing that is wrong with an input.
+type Mistake struct {
 	Location string `json:"location" doc:"Where, as in body.services.www.endpoints[0]."`
 	Rule     string `json:"rule" doc:"A short stable name of the rule that was broken."`
 	Detail   string `json:"detail" doc:"What is wrong and what to do."`
@@ -171,13 +171,13 @@ func (p *Problem) complete(err error) *Problem {
 		p.Detail = "the registry's disk is full; routing goes on. Free some space, then repeat the request"
 		return p.After(retryFull)
 	case http.StatusUnprocessableEntity:
-		return p.withFaults(faultsOf(err))
+		return p.withMistakes(mistakesOf(err))
 	}
 	return p
 }
 
-// faultsOf returns the field errors in err as faults of the body.
-func faultsOf(err error) []Fault {
+// mistakesOf returns the field errors in err as mistakes of the body.
+func mistakesOf(err error) []Mistake {
 	list, ok := errors.AsType[registry.FieldErrors](err)
 	if !ok {
 		one, ok := errors.AsType[*registry.FieldError](err)
@@ -186,34 +186,34 @@ func faultsOf(err error) []Fault {
 		}
 		list = registry.FieldErrors{one}
 	}
-	faults := make([]Fault, len(list))
+	mistakes := make([]Mistake, len(list))
 	for i, e := range list {
-		faults[i] = Fault{Location: strings.TrimSuffix("body."+e.Field, "."), Rule: e.Rule, Detail: e.Detail}
+		mistakes[i] = Mistake{Location: strings.TrimSuffix("body."+e.Field, "."), Rule: e.Rule, Detail: e.Detail}
 	}
-	return faults
+	return mistakes
 }
 
-// withFaults makes the detail tell the first fault.
-func (p *Problem) withFaults(faults []Fault) *Problem {
-	p.Errors = faults
-	switch len(faults) {
+// withMistakes makes the detail tell the first mistake.
+func (p *Problem) withMistakes(mistakes []Mistake) *Problem {
+	p.Errors = mistakes
+	switch len(mistakes) {
 	case 0:
 	case 1:
-		p.Detail = faults[0].Location + ": " + faults[0].Detail
+		p.Detail = mistakes[0].Location + ": " + mistakes[0].Detail
 	default:
-		p.Detail = fmt.Sprintf("%d faults; the first: %s: %s", len(faults), faults[0].Location, faults[0].Detail)
+		p.Detail = fmt.Sprintf("%d mistakes; the first: %s: %s", len(mistakes), mistakes[0].Location, mistakes[0].Detail)
 	}
 	return p
 }
 
-// invalid is a 422 for faults found before the registry is asked.
-func invalid(faults ...Fault) *Problem {
-	return Refusal(http.StatusUnprocessableEntity, "invalid", "").withFaults(faults)
+// invalid is a 422 for mistakes found before the registry is asked.
+func invalid(mistakes ...Mistake) *Problem {
+	return Refusal(http.StatusUnprocessableEntity, "invalid", "").withMistakes(mistakes)
 }
 
 // invalidParam is a 422 for one path segment, query parameter or header.
 func invalidParam(location, rule string, err error) *Problem {
-	return invalid(Fault{Location: location, Rule: rule, Detail: err.Error()})
+	return invalid(Mistake{Location: location, Rule: rule, Detail: err.Error()})
 }
 
 // translate turns the errors that huma itself answers with into Problems.
@@ -224,11 +224,11 @@ func translate(ctx huma.Context, _ string, v any) (any, error) {
 	}
 	switch m.Status {
 	case http.StatusUnprocessableEntity:
-		faults := make([]Fault, len(m.Errors))
+		mistakes := make([]Mistake, len(m.Errors))
 		for i, d := range m.Errors {
-			faults[i] = faultOf(ctx, d)
+			mistakes[i] = mistakeOf(ctx, d)
 		}
-		return invalid(faults...), nil
+		return invalid(mistakes...), nil
 	case http.StatusBadRequest:
 		for _, d := range m.Errors {
 			m.Detail += ": " + d.Message
@@ -238,9 +238,9 @@ func translate(ctx huma.Context, _ string, v any) (any, error) {
 	return ProblemOf(errors.New(m.Detail)), nil
 }
 
-// faultOf names the rule behind one of huma's messages.
-func faultOf(ctx huma.Context, d *huma.ErrorDetail) Fault {
-	f := Fault{Location: d.Location, Rule: "value", Detail: d.Message}
+// mistakeOf names the rule behind one of huma's messages.
+func mistakeOf(ctx huma.Context, d *huma.ErrorDetail) Mistake {
+	f := Mistake{Location: d.Location, Rule: "value", Detail: d.Message}
 	switch {
 	case d.Message == "unknown query parameter":
 		f.Rule = "unknown-parameter"

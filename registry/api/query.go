@@ -19,21 +19,21 @@ func (a *API) checkQuery(ctx huma.Context, next func(huma.Context)) {
 		refuse(ctx, Refusal(http.StatusBadRequest, "bad-query", "the query is not well encoded: %s", err))
 		return
 	}
-	var faults []Fault
+	var mistakes []Mistake
 	for _, p := range ctx.Operation().Parameters {
 		values := query[p.Name]
 		if p.In != "query" || len(values) == 0 {
 			continue
 		}
 		if len(values) > 1 && p.Schema.Type != huma.TypeArray {
-			faults = append(faults, Fault{"query." + p.Name, "duplicate-key", "it stands more than once; only one of them could be obeyed"})
+			mistakes = append(mistakes, Mistake{"query." + p.Name, "duplicate-key", "it stands more than once; only one of them could be obeyed"})
 		}
 		if values[0] == "" && p.Schema.MinLength != nil && *p.Schema.MinLength > 0 {
-			faults = append(faults, Fault{"query." + p.Name, "value", "it is empty; give its value or leave it out"})
+			mistakes = append(mistakes, Mistake{"query." + p.Name, "value", "it is empty; give its value or leave it out"})
 		}
 	}
-	if len(faults) > 0 {
-		refuse(ctx, invalid(faults...))
+	if len(mistakes) > 0 {
+		refuse(ctx, invalid(mistakes...))
 		return
 	}
 	next(ctx)

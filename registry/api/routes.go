@@ -31,6 +31,11 @@ func (a *API) routes() {
 	Register(h, Operation("list-clones", "GET /v1/clones", "List clones in the order of their IDs", all...), a.listClones)
 	Register(h, Operation("get-clone", "GET /v1/clones/{id}", "Show one clone", all...), a.getClone)
 
+	Register(h, created(Operation("add-fault", "POST /v1/clones/{id}/faults", "Give a clone a trouble on purpose, for a while", engineer)), a.addFault)
+	Register(h, Operation("list-faults", "GET /v1/clones/{id}/faults", "List the faults of a clone that have not ended", all...), a.listFaults)
+	Register(h, Operation("remove-fault", "DELETE /v1/clones/{id}/faults/{fault}", "End a fault before its time", engineer), a.removeFault)
+	Register(h, Operation("remove-faults", "DELETE /v1/clones/{id}/faults", "End all faults of a clone", engineer), a.removeFaults)
+
 	Register(h, Operation("list-templates", "GET /v1/templates", "List templates by name", all...), a.listTemplates)
 	Register(h, Operation("get-template", "GET /v1/templates/{name}", "Show the versions and channels of a template", all...), a.getTemplate)
 	Register(h, Operation("get-version", "GET /v1/templates/{name}/versions/{version}", "Show one version with its manifest", all...), a.getVersion)

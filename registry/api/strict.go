@@ -20,8 +20,8 @@ const (
 	// maxDepth bounds how deep a body may nest; ours nest four deep, a
 	// template's manifest a little more.
 	maxDepth = 64
-	// maxFaults bounds how many faults of one body are told.
-	maxFaults = 16
+	// maxMistakes bounds how many mistakes of one body are told.
+	maxMistakes = 16
 )
 
 // checkJSON refuses what encoding/json would take without a word: keys that
@@ -41,11 +41,11 @@ func checkJSON(body []byte, schema *huma.Schema, schemas huma.Registry) *Problem
 	}
 	c := &checker{dec: json.NewDecoder(bytes.NewReader(body)), schemas: schemas}
 	c.dec.UseNumber()
-	if err := c.value(schema); err != nil && !errors.Is(err, errEnoughFaults) {
+	if err := c.value(schema); err != nil && !errors.Is(err, errEnoughMistakes) {
 		return badJSON("the body is not JSON: %s", err)
 	}
-	if len(c.faults) > 0 {
-		return invalid(c.faults...)
+	if len(c.mistakes) > 0 {
+		return invalid(c.mistakes...)
 	}
 	return nil
 }
@@ -54,20 +54,20 @@ func badJSON(format string, args ...any) *Problem {
 	return Refusal(http.StatusBadRequest, "bad-json", format, args...)
 }
 
-var errEnoughFaults = errors.New("enough faults found")
+var errEnoughMistakes = errors.New("enough mistakes found")
 
 // A checker walks a document and its schema side by side.
 type checker struct {
-	dec     *json.Decoder
-	schemas huma.Registry
-	path    []string // "services", "www", "[0]": joined only to tell a fault
-	faults  []Fault
+	dec      *json.Decoder
+	schemas  huma.Registry
+	path     []string // "services", "www", "[0]": joined only to tell a mistake
+	mistakes []Mistake
 }
 
-func (c *checker) fault(rule, format string, args ...any) error {
-	c.faults = append(c.faults, Fault{Location: c.location(), Rule: rule, Detail: fmt.Sprintf(format, args...)})
-	if len(c.faults) == maxFaults {
-		return errEnoughFaults
+func (c *checker) mistake(rule, format string, args ...any) error {
+	c.mistakes = append(c.mistakes, Mistake{Location: c.location(), Rule: rule, Detail: fmt.Sprintf(format, args...)})
+	if len(c.mistakes) == maxMistakes {
+		return errEnoughMistakes
 	}
 	return nil
 }
@@ -88,8 +88,8 @@ func (c *checker) location() string {
 func (c *checker) value(schema *huma.Schema) error {
 	if len(c.path) > maxDepth {
 		c.path = c.path[:3]
-		c.fault("depth", "nests more than %d deep", maxDepth)
-		return errEnoughFaults
+		c.mistake("depth", "nests more than %d deep", maxDepth)
+		return errEnoughMistakes
 	}
 	token, err := c.dec.Token()
 	if err != nil {
@@ -115,7 +115,7 @@ func (c *checker) value(schema *huma.Schema) error {
 // field's bounds are, huma checks.
 func (c *checker) number(schema *huma.Schema, n json.Number) error {
 	if _, err := n.Float64(); err != nil {
-		return c.fault("value", "%s is too large a number", clip(n.String()))
+		return c.mistake("value", "%s is too large a number", clip(n.String()))
 	}
 	if schema == nil || schema.Type != huma.TypeInteger {
 		return nil
@@ -128,7 +128,7 @@ func (c *checker) number(schema *huma.Schema, n json.Number) error {
 		}
 	}
 	if v, err := n.Int64(); err != nil || v < least || v > most {
-		return c.fault("value", "%s is not a whole number of at most %d", clip(n.String()), most)
+		return c.mistake("value", "%s is not a whole number of at most %d", clip(n.String()), most)
 	}
 	return nil
 }
@@ -143,14 +143,14 @@ func (c *checker) object(schema *huma.Schema) error {
 		key, _ := token.(string)
 		c.path = append(c.path, clip(key))
 		if seen[key] {
-			if err := c.fault("duplicate-key", "key %q stands twice in one object; only one of them could be obeyed", clip(key)); err != nil {
+			if err := c.mistake("duplicate-key", "key %q stands twice in one object; only one of them could be obeyed", clip(key)); err != nil {
 				return err
 			}
 		}
 		seen[key] = true
 		member, known := member(schema, key)
 		if !known {
-			if err := c.fault("unknown-key", "key %q is not known here%s", clip(key), suggest(key, slices.Collect(maps.Keys(schema.Properties)))); err != nil {
+			if err := c.mistake("unknown-key", "key %q is not known here%s", clip(key), suggest(key, slices.Collect(maps.Keys(schema.Properties)))); err != nil {
 				return err
 			}
 		}

@@ -46,7 +46,7 @@ func FuzzCheckJSON(f *testing.F) {
 			t.Fatalf("%q: valid for encoding/json: %v; checked: %v", body, sound, p)
 		}
 		if p != nil {
-			if p.Status == 422 && (len(p.Errors) == 0 || len(p.Errors) > maxFaults) {
+			if p.Status == 422 && (len(p.Errors) == 0 || len(p.Errors) > maxMistakes) {
 				t.Fatalf("%q: refused with %d faults", body, len(p.Errors))
 			}
 			return

@@ -70,6 +70,7 @@ func TestRoles(t *testing.T) {
 	table := map[string]string{
 		"register-clone": "clone admin", "renew-clone": "clone admin", "end-clone": "clone engineer admin",
 		"create-clone": "engineer admin", "list-clones": everybody, "get-clone": everybody,
+		"add-fault": "engineer admin", "list-faults": everybody, "remove-fault": "engineer admin", "remove-faults": "engineer admin",
 		"list-templates": everybody, "get-template": everybody, "get-version": everybody,
 		"publish-version": "publisher admin", "revoke-version": "publisher admin", "promote-version": "publisher admin",
 		"create-token": "admin", "list-tokens": "admin", "revoke-token": "admin", "whoami": everybody,
@@ -88,7 +89,7 @@ func TestRoles(t *testing.T) {
 				t.Errorf("%s is not in the table", op.OperationID)
 			}
 			seen++
-			path := strings.NewReplacer("{id}", "1234", "{name}", "shop", "{version}", "1", "{channel}", "stable").Replace(path)
+			path := strings.NewReplacer("{id}", "1234", "{name}", "shop", "{version}", "1", "{channel}", "stable", "{fault}", "7").Replace(path)
 			for _, role := range append([]registry.Role{""}, registry.Roles...) {
 				a := d.gate(role, strings.ToUpper(method), path)
 				past := a.status != 401 && !strings.Contains(a.body, op.OperationID+" needs a token of role")

@@ -280,6 +280,37 @@ func TestTemplatesAndTokens(t *testing.T) {
 	}
 }
 
+func TestFaults(t *testing.T) {
+	d, ctx := start(t), t.Context()
+	c := d.client(d.admin)
+	if _, _, err := c.Register(ctx, "7", shop, false); err != nil {
+		t.Fatal(err)
+	}
+	var ids []uint64
+	for _, kind := range []registry.FaultKind{registry.FaultReset, registry.FaultDNSDrop, registry.FaultDNSServfail} {
+		f, err := c.AddFault(ctx, "7", registry.FaultRequest{FaultSpec: registry.FaultSpec{Kind: kind}, For: 60})
+		if err != nil || f.Kind != kind || f.By != "root" {
+			t.Fatalf("added %s: %+v, %v", kind, f, err)
+		}
+		ids = append(ids, f.ID)
+	}
+	if clone, err := c.Clone(ctx, "7"); err != nil || len(clone.Faults) != 3 {
+		t.Errorf("the clone has %v, %v; want three faults", clone.Faults, err)
+	}
+	if ended, err := c.RemoveFault(ctx, "7", ids[1]); err != nil || len(ended) != 1 || ended[0].ID != ids[1] {
+		t.Errorf("removed one: %v, %v", ended, err)
+	}
+	if _, err := c.RemoveFault(ctx, "7", ids[1]); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("removed twice: %v, want ErrNotFound", err)
+	}
+	if ended, err := c.RemoveFault(ctx, "7", 0); err != nil || len(ended) != 2 {
+		t.Errorf("removed the others: %v, %v", ended, err)
+	}
+	if _, err := c.AddFault(ctx, "7", registry.FaultRequest{FaultSpec: registry.FaultSpec{Kind: "melt"}}); !errors.Is(err, registry.ErrInvalid) {
+		t.Errorf("of no kind: %v, want ErrInvalid", err)
+	}
+}
+
 func TestDaemonItself(t *testing.T) {
 	d, ctx := start(t), t.Context()
 	c := d.client("")
