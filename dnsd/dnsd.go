@@ -99,9 +99,8 @@ type Server struct {
 	tasks    sync.WaitGroup // goroutines of those questions
 	own      []netip.AddrPort
 
-	fronts   atomic.Pointer[[]*front]        // nil before Run
-	watchers atomic.Pointer[[]*watcher]      // of the query log; nil: none
-	faults   atomic.Pointer[[]InjectedFault] // nil: none
+	fronts   atomic.Pointer[[]*front]   // nil before Run
+	watchers atomic.Pointer[[]*watcher] // of the query log; nil: none
 }
 
 // maxWaiting bounds how many questions of all clients wait for upstreams at

@@ -19,6 +19,7 @@ type Explanation struct {
 	Type     string          `json:"type"`
 	Rcode    string          `json:"rcode"`
 	EDE      string          `json:"ede,omitempty" doc:"The extended error that goes with the answer (RFC 8914)."`
+	Faults   []string        `json:"faults,omitempty" doc:"Troubles on purpose that clients meet with this name, in the place of the answer."`
 	Answer   []string        `json:"answer,omitempty" doc:"Records, as in a zone file."`
 	Steps    []ExplainedName `json:"steps" doc:"Who answered, one step for each name of a chain of aliases."`
 }
@@ -78,6 +79,7 @@ func (s *Server) Explain(ctx context.Context, view, name, qtype string) (*Explan
 	}
 	if f.view != nil {
 		out.Clone = f.view.clone
+		out.Faults = f.view.faultTexts(q.name, q.now)
 	}
 	out.Rcode = rcodeName(r.rcode)
 	if r.ede != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/clonegate/clonegate/registry"
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -97,21 +98,19 @@ func (w *worker) take(packet []byte, client netip.AddrPort, tcp bool) (reply []b
 	}
 	w.query.start = w.now()
 	w.query.now = w.query.start
-	fault := w.fault(&w.query)
-	if fault != nil && fault.Kind == faultDrop {
+	fault := w.fault(&w.query, client.Addr())
+	if fault != nil && fault.Kind == registry.FaultDNSDrop {
 		w.metrics.dropped("fault")
 		return nil, nil
 	}
+	if fault != nil && fault.Kind == registry.FaultDNSDelay {
+		return nil, &job{front: w.front, query: w.query.kept(), client: client, tcp: tcp, delay: faultDelay(fault, w.query.now)}
+	}
 	var r *result
 	if fault != nil {
-		r = fault.result()
-	}
-	if r == nil {
+		r = faultResult(fault)
+	} else {
 		r = w.answer(&w.query, client.Addr(), w.later)
-	}
-	if fault != nil && fault.Delay > 0 {
-		delay := time.Duration(fault.Delay) * time.Millisecond
-		return nil, &job{front: w.front, query: w.query.kept(), client: client, tcp: tcp, delay: delay}
 	}
 	if r.wait {
 		j := &job{front: w.front, query: w.query.kept(), client: client, tcp: tcp, miss: w.miss}

@@ -49,7 +49,8 @@ type view struct {
 	rules   Rules // nil: none
 
 	compiled   atomic.Pointer[names] // of the clone as it was a moment ago
-	foreignAny *result               // to ANY at other people's names
+	faults     atomic.Pointer[faults]
+	foreignAny *result // to ANY at other people's names
 }
 
 func (s *Server) newView(id int, r *Resolver) (*view, error) {

@@ -55,6 +55,9 @@ func newDNSExplain(a *app) *cobra.Command {
 
 func printExplanation(w io.Writer, e *dnsd.Explanation) {
 	fmt.Fprintf(w, "%s %s at %s %s: %s\n", e.Name, e.Type, e.Kind, e.Listener, strings.TrimSpace(e.Rcode+" "+e.EDE))
+	for _, fault := range e.Faults {
+		fmt.Fprintf(w, "  %s\n", fault)
+	}
 	for _, n := range e.Steps {
 		fmt.Fprintf(w, "  %s: from %s", n.Name, n.From)
 		if n.Owner != "" {

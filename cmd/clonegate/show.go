@@ -61,6 +61,9 @@ func printClone(w io.Writer, c *api.Clone, now time.Time) {
 	if l := c.Lease; l != nil {
 		row("lease", fmt.Sprintf("%d s left of %d s", l.Left, l.TTL))
 	}
+	for _, f := range c.Faults {
+		row(fmt.Sprintf("fault %d", f.ID), fmt.Sprintf("%s, for another %s, by %s", f, f.Until.Sub(now).Round(time.Second), f.By))
+	}
 	for _, name := range serviceNames(c) {
 		row("service "+name, c.URLs[name])
 		if eps := c.Services[name].Endpoints; len(eps) > 0 {

@@ -1,6 +1,6 @@
 // Package api serves what operators ask of the DNS server, over the API of the
-// registry: why a name is answered as it is, what to forget, the query log as
-// it grows, and faults on demand.
+// registry: why a name is answered as it is, what to forget, and the query log
+// as it grows.
 package api
 
 import (
@@ -25,9 +25,6 @@ func Register(h huma.API, server *dnsd.Server) {
 	api.Register(h, api.Operation("explain-dns", "GET /v1/dns/explain", "Say what a DNS listener answers to a question, and why", registry.Roles...), o.explain)
 	api.Register(h, api.Operation("flush-dns", "POST /v1/dns/flush", "Forget what upstream servers said about names", registry.RoleEngineer), o.flush)
 	api.Register(h, stream(api.Operation("follow-dns", "GET /v1/dns/log", "Follow the query log, one JSON object a line")), o.log)
-	api.Register(h, api.Operation("list-dns-faults", "GET /v1/dns/faults", "List the faults on demand that have not ended", registry.Roles...), o.faults)
-	api.Register(h, api.Operation("add-dns-fault", "POST /v1/dns/faults", "Have the resolver of a clone make trouble for a while"), o.addFault)
-	api.Register(h, api.Operation("end-dns-faults", "POST /v1/dns/faults/end", "End the faults of a clone"), o.endFaults)
 }
 
 type operations struct{ server *dnsd.Server }
@@ -72,41 +69,6 @@ func (o *operations) flush(_ context.Context, in *flushInput) (*flushOutput, err
 		return nil, api.Refusal(http.StatusBadRequest, "bad-name", "%v", err)
 	}
 	return &flushOutput{Flushed{n}}, nil
-}
-
-// A FaultList is the faults that have not ended.
-type FaultList struct {
-	Faults []dnsd.InjectedFault `json:"faults"`
-}
-
-type faultsOutput struct{ Body FaultList }
-
-func (o *operations) faults(context.Context, *struct{}) (*faultsOutput, error) {
-	return &faultsOutput{FaultList{o.server.Faults()}}, nil
-}
-
-type faultInput struct{ Body dnsd.InjectedFault }
-
-func (o *operations) addFault(_ context.Context, in *faultInput) (*faultsOutput, error) {
-	if err := o.server.AddFault(in.Body); err != nil {
-		return nil, api.Refusal(http.StatusBadRequest, "bad-fault", "%v", err)
-	}
-	return &faultsOutput{FaultList{o.server.Faults()}}, nil
-}
-
-// EndFaults says which faults end.
-type EndFaults struct {
-	Clone registry.ID `json:"clone"`
-	Name  string      `json:"name,omitempty" maxLength:"255" doc:"Of the faults; empty means all of the clone's."`
-}
-
-type endInput struct{ Body EndFaults }
-
-func (o *operations) endFaults(_ context.Context, in *endInput) (*faultsOutput, error) {
-	if _, err := o.server.RemoveFaults(in.Body.Clone, in.Body.Name); err != nil {
-		return nil, api.Refusal(http.StatusBadRequest, "bad-fault", "%v", err)
-	}
-	return &faultsOutput{FaultList{o.server.Faults()}}, nil
 }
 
 type logInput struct {

@@ -29,6 +29,7 @@ type daemon struct {
 	t        *testing.T
 	url, dns string
 	secrets  map[registry.Role]string
+	registry *registry.Registry
 	zone     string
 }
 
@@ -40,7 +41,7 @@ func start(t *testing.T) *daemon {
 	server, err := dnsd.New(dnsd.Config{Directory: r.View(), Gateway: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, ResolvConf: t.TempDir() + "/absent"})
 	must(t, err)
 	dnsapi.Register(a.Huma(), server)
-	d := &daemon{t: t, secrets: map[registry.Role]string{}, zone: string(r.View().Zones().Zone())}
+	d := &daemon{t: t, registry: r, secrets: map[registry.Role]string{}, zone: string(r.View().Zones().Zone())}
 	for _, role := range []registry.Role{registry.RoleAdmin, registry.RoleEngineer, registry.RoleViewer} {
 		_, d.secrets[role], err = r.CreateToken(t.Context(), registry.System, registry.TokenRequest{Name: string(role), Role: role})
 		must(t, err)
@@ -110,7 +111,6 @@ func (d *daemon) open(ctx context.Context, role registry.Role, method, path, bod
 // TestOperations: every operation, by those who may call it and those who may not.
 func TestOperations(t *testing.T) {
 	d := start(t)
-	fault := `{"clone":"7","name":"x.` + d.zone + `","kind":"servfail","until":"` + time.Now().Add(time.Hour).Format(time.RFC3339) + `"}`
 	for _, row := range []struct {
 		role         registry.Role
 		method, path string
@@ -125,10 +125,6 @@ func TestOperations(t *testing.T) {
 		{registry.RoleViewer, "POST", "/v1/dns/flush", `{"name":".","suffix":true}`, 403, `forbidden`},
 		{registry.RoleEngineer, "POST", "/v1/dns/flush", `{"name":".","suffix":true}`, 200, `"answers":`},
 		{registry.RoleEngineer, "POST", "/v1/dns/flush", `{"name":"a..b"}`, 400, `bad-name`},
-		{registry.RoleEngineer, "POST", "/v1/dns/faults", fault, 403, `forbidden`},
-		{registry.RoleAdmin, "POST", "/v1/dns/faults", fault, 200, `"kind":"servfail"`},
-		{registry.RoleAdmin, "POST", "/v1/dns/faults", strings.Replace(fault, "servfail", "melt", 1), 422, `kind`},
-		{registry.RoleViewer, "GET", "/v1/dns/faults", "", 200, `"name":"x.` + d.zone + `."`},
 		{registry.RoleViewer, "GET", "/v1/dns/log", "", 403, `forbidden`},
 		{registry.RoleAdmin, "GET", "/v1/dns/log?client=here", "", 400, `bad-filter`},
 	} {
@@ -137,12 +133,28 @@ func TestOperations(t *testing.T) {
 			t.Errorf("%s %s %s as %s: %d %s; want %d and %s", row.method, row.path, row.body, row.role, status, body, row.status, row.want)
 		}
 	}
+}
+
+// TestFault: a fault of the clone is met by clients of its resolver, and told.
+func TestFault(t *testing.T) {
+	d := start(t)
+	if rcode := d.ask("x." + d.zone); rcode != dns.RcodeNameError {
+		t.Errorf("before the fault: rcode %d", rcode)
+	}
+	_, err := d.registry.Register(t.Context(), registry.System, "7", registry.Registration{Instance: "one"}, false)
+	must(t, err)
+	_, err = d.registry.AddFault(t.Context(), registry.System, "7", registry.FaultRequest{
+		FaultSpec: registry.FaultSpec{Kind: registry.FaultDNSServfail, Name: "x." + d.zone},
+	})
+	must(t, err)
 	if rcode := d.ask("x." + d.zone); rcode != dns.RcodeServerFailure {
 		t.Errorf("under the fault: rcode %d", rcode)
 	}
-	if status, body := d.call(registry.RoleAdmin, "POST", "/v1/dns/faults/end", `{"clone":"7"}`); status != 200 || !strings.Contains(body, `"faults":[]`) {
-		t.Errorf("end of faults: %d %s", status, body)
+	if _, body := d.call(registry.RoleViewer, "GET", "/v1/dns/explain?view=7&name=x."+d.zone, ""); !strings.Contains(body, `"faults":["fault `) {
+		t.Errorf("explained without its fault: %s", body)
 	}
+	_, err = d.registry.RemoveFault(t.Context(), registry.System, "7", 0)
+	must(t, err)
 	if rcode := d.ask("x." + d.zone); rcode != dns.RcodeNameError {
 		t.Errorf("after the fault: rcode %d", rcode)
 	}

@@ -20,7 +20,7 @@ type Error struct {
 	Status       int           // of HTTP
 	Code         string        // short and stable, as in "label-taken"; empty if it was not the API that answered
 	Detail       string        // for people
-	Faults       []api.Mistake   // what is wrong with the input, field by field
+	Faults       []api.Mistake // what is wrong with the input, field by field
 	RetryAfter   time.Duration // 0 if it does not say
 }
 
