@@ -78,6 +78,9 @@ func hitFronts(t testing.TB) (authoritative, resolver *front) {
 	}
 	c := oneClone{}.clone()
 	c.Services["www"].Default = true
+	c.Faults = []*registry.Fault{{
+		Until: time.Now().Add(time.Hour), FaultSpec: registry.FaultSpec{Kind: registry.FaultDNSDrop, Percent: 100, Name: "elsewhere"},
+	}}
 	store := registrytest.NewStore()
 	if err := store.Commit(t.Context(), &registry.Batch{Events: []registry.Event{{Seq: 1}}, Clones: []*registry.Clone{c}}); err != nil {
 		t.Fatal(err)
