@@ -37,6 +37,7 @@ require (
 )
 
 require (
+	github.com/pires/go-proxyproto v0.15.0 // 0.16 requires go 1.26.9
 	go.opentelemetry.io/otel v1.47.0
 	go.opentelemetry.io/otel/sdk v1.47.0
 	go.opentelemetry.io/otel/trace v1.47.0

@@ -57,20 +57,27 @@ func newEngine(g *Gateway) (*engine, error) {
 // serve accepts connections until ctx ends or a listener fails, and drains.
 func (e *engine) serve(ctx context.Context, l Listeners) error {
 	sources := newSources(e.g.cfg.Limits.ConnsPerSource, e.g.policy.trusts, e.g.metrics.refused.Inc)
+	in := &porter{peers: e.g.cfg.ProxyPeers, sources: sources, log: e.g.cfg.Log}
 	config := e.tlsConfig()
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	var conns sync.WaitGroup
 	running, ctx := errgroup.WithContext(ctx)
 	for _, ln := range l.HTTPS {
 		running.Go(func() error {
-			return accept(ctx, sources.listener(ln), &conns, func(c net.Conn) { e.welcome(work, c, config) })
+			return accept(ctx, in.listener(ln), &conns, func(c net.Conn) {
+				if c = in.introduce(c); c != nil {
+					e.welcome(work, c, config)
+				}
+			})
 		})
 	}
 	for _, ln := range l.Redirect {
 		running.Go(func() error {
-			return accept(ctx, sources.listener(ln), &conns, func(c net.Conn) {
-				w := &wire{Conn: newSocket(c)}
-				e.run(work, newSession(e, w, w, false))
+			return accept(ctx, in.listener(ln), &conns, func(c net.Conn) {
+				if c = in.introduce(c); c != nil {
+					w := &wire{Conn: newSocket(c)}
+					e.run(work, newSession(e, w, w, false))
+				}
 			})
 		})
 	}

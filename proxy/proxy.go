@@ -45,6 +45,11 @@ type Config struct {
 	// and who may open any number of connections.
 	TrustedPeers []netip.Prefix
 
+	// ProxyPeers are load balancers that begin every connection with a header of
+	// the PROXY protocol, version 1 or 2. What it says of the client is believed;
+	// without one they get no answer. Nobody else's is read.
+	ProxyPeers []netip.Prefix
+
 	Log       *slog.Logger          // nil discards
 	AccessLog *slog.Logger          // gets records of requests; nil: none
 	LogOneIn  int                   // of the requests that went well, the access log gets one in so many; 0: none

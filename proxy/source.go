@@ -21,10 +21,6 @@ func newSources(most int, exempt func(netip.Addr) bool, refused func()) *sources
 	return &sources{most: most, exempt: exempt, refused: refused, open: map[netip.Prefix]int{}}
 }
 
-// listener returns a listener that hands out the connections of ln whose
-// source has not too many, and closes the others.
-func (s *sources) listener(ln net.Listener) net.Listener { return &sourceListener{ln, s} }
-
 // enter counts a connection; false means that its source has too many.
 func (s *sources) enter(from netip.Prefix) bool {
 	s.mu.Lock()
@@ -44,30 +40,20 @@ func (s *sources) leave(from netip.Prefix) {
 	}
 }
 
-type sourceListener struct {
-	net.Listener
-	sources *sources
-}
-
-// Accept waits for a connection that may stay.
-func (l *sourceListener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		addr := peerAddr(c.RemoteAddr().String())
-		if !addr.IsValid() || l.sources.exempt(addr) {
-			return c, nil
-		}
-		from := sourceOf(addr)
-		if !l.sources.enter(from) {
-			c.Close()
-			l.sources.refused()
-			continue
-		}
-		return &sourceConn{Conn: c, gone: sync.OnceFunc(func() { l.sources.leave(from) })}, nil
+// admit counts a connection until it is closed. It closes it and returns nil if
+// its source has too many.
+func (s *sources) admit(c net.Conn) net.Conn {
+	addr := peerAddr(c.RemoteAddr().String())
+	if !addr.IsValid() || s.exempt(addr) {
+		return c
 	}
+	from := sourceOf(addr)
+	if !s.enter(from) {
+		c.Close()
+		s.refused()
+		return nil
+	}
+	return &sourceConn{Conn: c, gone: sync.OnceFunc(func() { s.leave(from) })}
 }
 
 // sourceConn is a connection that counts until it is closed.

@@ -37,6 +37,7 @@ type Gateway struct {
 	PublicPort   uint16         `yaml:"public_port"` // 0: the port of Listen
 	Addresses    []netip.Addr   `yaml:"addresses"`   // empty: derived from Listen
 	TrustedPeers []netip.Prefix `yaml:"trusted_peers"`
+	ProxyPeers   []netip.Prefix `yaml:"proxy_protocol"`
 	AccessLog    bool           `yaml:"access_log"`
 	Drain        time.Duration  `yaml:"drain"`
 	Limits       Limits         `yaml:"limits"`

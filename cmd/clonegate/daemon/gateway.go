@@ -19,6 +19,7 @@ func (d *Daemon) openGateway(context.Context) error {
 		CheckEndpoint: d.networks.Check,
 		Lease:         d.registry.Lease,
 		TrustedPeers:  cfg.TrustedPeers,
+		ProxyPeers:    cfg.ProxyPeers,
 		Log:           log,
 		Metrics:       d.metrics,
 		Limits: proxy.Limits{
