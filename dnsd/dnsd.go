@@ -99,7 +99,12 @@ type Server struct {
 	tasks    sync.WaitGroup // goroutines of those questions
 	own      []netip.AddrPort
 
-	fronts   atomic.Pointer[[]*front]   // nil before Run
+	mu sync.Mutex
+	// adopt lets Run wait for one more listener; nil once Run ends. Guarded by mu.
+	adopt    func(context.Context, func(context.Context))
+	views    int                        // guarded by mu; how many there have been
+	running  chan struct{}              // closed when Run is at work
+	fronts   atomic.Pointer[[]*front]   // nil before Run; replaced under mu
 	watchers atomic.Pointer[[]*watcher] // of the query log; nil: none
 }
 
@@ -153,6 +158,7 @@ func New(cfg Config) (*Server, error) {
 		cache:       newCache(cmp.Or(cfg.CacheEntries, maxCacheEntries), maxCacheBytes),
 		waiting:     make(chan struct{}, maxWaiting),
 		renewals:    make(chan renewal, maxRenewals),
+		running:     make(chan struct{}),
 		now:         time.Now,
 		timing: timing{
 			try: 2 * time.Second, hedge: 200 * time.Millisecond, total: 5 * time.Second,
@@ -220,10 +226,78 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 	for _, f := range fronts {
 		f.serve(ctx, g)
 	}
-	g.Go(func() error { <-ctx.Done(); return nil })
+	s.mu.Lock()
+	s.views = len(fronts)
+	s.adopt = func(outer context.Context, serve func(context.Context)) {
+		g.Go(func() error {
+			outer, cancel := context.WithCancel(outer)
+			defer cancel()
+			defer context.AfterFunc(ctx, cancel)()
+			serve(outer)
+			return nil
+		})
+	}
+	s.mu.Unlock()
+	close(s.running)
+	g.Go(func() error {
+		<-ctx.Done()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.adopt = nil
+		return nil
+	})
 	err := g.Wait()
 	s.tasks.Wait()
 	return err
+}
+
+// Serve answers on one more listener until ctx or Run ends, closes it, and
+// forgets what upstreams said to its clients. It waits for Run to begin.
+func (s *Server) Serve(ctx context.Context, l Listener) error {
+	defer closeAll([]Listener{l})
+	select {
+	case <-s.running:
+	case <-ctx.Done():
+		return nil
+	}
+	s.mu.Lock()
+	if s.adopt == nil {
+		s.mu.Unlock()
+		return nil
+	}
+	f, err := s.newFront(s.views, l)
+	if err != nil {
+		s.mu.Unlock()
+		return fmt.Errorf("dns listener: %w", err)
+	}
+	s.views++
+	ended := make(chan error, 1)
+	s.adopt(ctx, func(ctx context.Context) { ended <- s.serveOne(ctx, f, l) })
+	s.mu.Unlock()
+	return <-ended
+}
+
+// serveOne serves one listener beside the others.
+func (s *Server) serveOne(ctx context.Context, f *front, l Listener) error {
+	defer closeAll([]Listener{l})
+	s.setFronts(func(all []*front) []*front { return append(all, f) })
+	g, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, func() { closeAll([]Listener{l}) })()
+	f.serve(ctx, g)
+	err := g.Wait()
+	s.setFronts(func(all []*front) []*front { return slices.DeleteFunc(all, func(a *front) bool { return a == f }) })
+	if f.view != nil {
+		s.cache.remove(func(k cacheKey) bool { return k.view == f.view.id })
+	}
+	return err
+}
+
+// setFronts replaces the listeners that are known.
+func (s *Server) setFronts(change func([]*front) []*front) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := change(slices.Clone(*s.fronts.Load()))
+	s.fronts.Store(&all)
 }
 
 func closeAll(closers []Listener) {

@@ -97,3 +97,14 @@ func (s *Server) Watchers() int {
 	}
 	return 0
 }
+
+// InNamespace calls a function inside a network namespace.
+func InNamespace(path string, f func() error) error { return inNamespace(path, f) }
+
+// Listeners returns how many listeners are open.
+func (s *Server) Listeners() int {
+	if all := s.fronts.Load(); all != nil {
+		return len(*all)
+	}
+	return 0
+}

@@ -24,6 +24,8 @@ type front struct {
 	addr netip.AddrPort
 	udp  []*net.UDPConn
 	tcp  net.Listener
+
+	namespace string // in which the sockets are, "" for that of the process
 }
 
 func (s *Server) newFront(id int, l Listener) (*front, error) {
@@ -31,7 +33,7 @@ func (s *Server) newFront(id int, l Listener) (*front, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &front{Server: s, kind: "authoritative", addr: addr, udp: udp, tcp: l.TCP}
+	f := &front{Server: s, kind: "authoritative", addr: addr, udp: udp, tcp: l.TCP, namespace: l.Namespace}
 	if l.Resolver != nil {
 		f.kind = "resolver"
 		if f.view, err = s.newView(id, l.Resolver); err != nil {
@@ -47,7 +49,11 @@ func (f *front) serve(ctx context.Context, g *errgroup.Group) {
 		g.Go(func() error { return f.serveUDP(ctx, conn) })
 	}
 	g.Go(func() error { return f.serveTCP(ctx) })
-	f.log.Info("dns listener is open", "kind", f.kind, "addr", f.addr)
+	attrs := []any{"kind", f.kind, "addr", f.addr}
+	if f.namespace != "" {
+		attrs = append(attrs, "namespace", f.namespace)
+	}
+	f.log.Info("dns listener is open", attrs...)
 }
 
 // A worker answers the packets of one loop. What it holds is overwritten by

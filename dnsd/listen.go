@@ -20,6 +20,10 @@ type Listener struct {
 	// Resolver says how questions are resolved. Nil makes the listener
 	// authoritative: it answers for the zones and nothing else.
 	Resolver *Resolver
+
+	// Namespace is the network namespace that the sockets are in, "" for that
+	// of the process.
+	Namespace string
 }
 
 // freePortTries bounds how often a port that is free for TCP is looked for
@@ -29,6 +33,20 @@ const freePortTries = 20
 // Listen opens a UDP and a TCP socket at one "address:port". Port 0 takes a
 // port that is free for both.
 func Listen(addr string) (net.PacketConn, net.Listener, error) {
+	return listen(addr, runtime.GOMAXPROCS(0))
+}
+
+// ListenIn does the same inside a network namespace, which only few clients
+// share: one UDP socket is enough there.
+func ListenIn(namespace, addr string) (udp net.PacketConn, tcp net.Listener, err error) {
+	err = inNamespace(namespace, func() error {
+		udp, tcp, err = listen(addr, 1)
+		return err
+	})
+	return udp, tcp, err
+}
+
+func listen(addr string, sockets int) (net.PacketConn, net.Listener, error) {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, nil, fmt.Errorf("dns listener %q: %w; write address:port, as in 127.0.0.1:8053", addr, err)
@@ -40,7 +58,7 @@ func Listen(addr string) (net.PacketConn, net.Listener, error) {
 		}
 		// Two programs could share a UDP port that is opened like this; the TCP
 		// port, which they cannot, is held first.
-		udp, err := listenUDP(tcp.Addr().String())
+		udp, err := listenUDP(tcp.Addr().String(), sockets)
 		if err == nil {
 			return udp, tcp, nil
 		}
@@ -51,11 +69,11 @@ func Listen(addr string) (net.PacketConn, net.Listener, error) {
 	}
 }
 
-// listenUDP opens a UDP socket for each core, all of them at one address.
-func listenUDP(addr string) (net.PacketConn, error) {
+// listenUDP opens so many UDP sockets, all of them at one address.
+func listenUDP(addr string, n int) (net.PacketConn, error) {
 	lc := net.ListenConfig{Control: sharePort}
 	out := &sockets{}
-	for range runtime.GOMAXPROCS(0) {
+	for range n {
 		conn, err := lc.ListenPacket(context.Background(), "udp", addr)
 		if err != nil {
 			if out.UDPConn != nil {
@@ -100,10 +118,14 @@ func (l Listener) check() ([]*net.UDPConn, netip.AddrPort, error) {
 	return udp, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), nil
 }
 
-// ownAddrs returns every address at which this process itself answers.
+// ownAddrs returns every address at which this process itself answers whoever
+// asks from its own network namespace.
 func ownAddrs(fronts []*front) []netip.AddrPort {
 	var out []netip.AddrPort
 	for _, f := range fronts {
+		if f.namespace != "" {
+			continue
+		}
 		out = append(out, f.addr)
 		if !f.addr.Addr().IsUnspecified() {
 			continue
