@@ -71,8 +71,12 @@ func (f *flight) finish(ctx context.Context, first *attempt) {
 // arrive keeps what upstreams said and gives it to those who wait. m is clean.
 func (f *flight) arrive(m *dns.Msg) {
 	v := f.view
+	isRefused := v.refusePrivate(f.q, m)
 	v.amend(f.q, m)
 	e := v.newEntry(f.key, m, v.now())
+	if isRefused && e.ready != nil {
+		e.ready.ede = blocked
+	}
 	if e.fresh(e.stored) {
 		v.cache.put(e)
 	}

@@ -18,6 +18,7 @@ type metrics struct {
 	upstreamSeconds  prometheus.Histogram
 	upstreamFailures prometheus.Counter
 	upstreamIgnored  prometheus.Counter
+	refusedPrivate   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -41,6 +42,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		cacheMisses:      counter("clonegate_dns_cache_misses_total", "Forwarded questions that had to wait for upstream servers."),
 		upstreamFailures: counter("clonegate_dns_upstream_failures_total", "Questions an upstream server did not answer."),
 		upstreamIgnored:  counter("clonegate_dns_upstream_ignored_total", "Messages from upstream servers that were no reply to what was asked."),
+		refusedPrivate:   counter("clonegate_dns_refused_private_total", "Answers of upstream servers without their addresses, because those were private."),
 		upstreamSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "clonegate_dns_upstream_seconds", Help: "Time one upstream server took for one question.",
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2},
@@ -52,7 +54,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	return m, errors.Join(
 		reg.Register(m.queries), reg.Register(m.drops), reg.Register(m.cacheHits), reg.Register(m.cacheMisses),
 		reg.Register(m.upstreamSeconds), reg.Register(m.upstreamFailures), reg.Register(m.upstreamIgnored),
-		reg.Register(m.transfers), reg.Register(m.notifies),
+		reg.Register(m.refusedPrivate), reg.Register(m.transfers), reg.Register(m.notifies),
 	)
 }
 

@@ -27,6 +27,13 @@ type Resolver struct {
 	// link-local and private networks.
 	Clients []netip.Prefix
 
+	// RefusePrivate takes addresses of private networks, and of this machine,
+	// out of what upstreams say, so that no name of the outside leads inside
+	// (DNS rebinding). Names in the domains of PrivateIn, and in those that the
+	// clone's own forward rules name, may have them all the same.
+	RefusePrivate bool
+	PrivateIn     []registry.Host
+
 	// Rules are consulted ahead of cache and upstreams. Nil: none.
 	Rules Rules
 }
@@ -47,6 +54,9 @@ type view struct {
 	own     group // upstreams of the listener itself; empty: those in the resolv.conf
 	clients []netip.Prefix
 	rules   Rules // nil: none
+
+	refuse    bool     // private addresses of upstreams
+	privateIn []string // zones in which they are fine
 
 	compiled   atomic.Pointer[names] // of the clone as it was a moment ago
 	faults     atomic.Pointer[faults]
@@ -72,6 +82,7 @@ func (s *Server) newView(id int, r *Resolver) (*view, error) {
 	foreignAny.aa, foreignAny.from = false, "any"
 	return &view{
 		Server: s, id: id, clone: r.Clone, own: newGroup(r.Upstreams), clients: clients, rules: r.Rules, foreignAny: &foreignAny,
+		refuse: r.RefusePrivate, privateIn: domainsOf(r.PrivateIn),
 	}, nil
 }
 

@@ -192,3 +192,61 @@ func TestSidecarOfClone(t *testing.T) {
 	resolves(t, port, "db.1234.clones.localhost.", "10.80.0.31")
 	sidecar.ends(t)
 }
+
+// TestResolversInNamespaces: a daemon answers inside the network namespace of
+// each clone, where they all have the same addresses.
+func TestResolversInNamespaces(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("NOT TESTED: network namespaces can be made by root only; run this test as root")
+	}
+	dir := t.TempDir()
+	prefix := fmt.Sprintf("clonegate-cmd-%d-", os.Getpid())
+	env := []string{
+		"CLONEGATE_DATA=" + dir, "CLONEGATE_ZONE=clones.localhost", "CLONEGATE_GATEWAY_LISTEN=127.0.0.1:0", "CLONEGATE_GATEWAY_REDIRECT=127.0.0.1:0",
+		"CLONEGATE_API_LISTEN=127.0.0.1:0",
+		"CLONEGATE_DNS_RESOLVERS=[{listen: '10.80.0.53:53', netns: '/run/netns/" + prefix + "{id}'}]",
+	}
+	ip := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			t.Skipf("NOT TESTED: ip %v: %v: %s", args, err, out)
+		}
+	}
+	for _, id := range []string{"7", "8"} {
+		ip("netns", "add", prefix+id)
+		t.Cleanup(func() { exec.Command("ip", "netns", "del", prefix+id).Run() })
+		ip("-n", prefix+id, "address", "add", "10.80.0.53/24", "dev", "lo")
+		ip("-n", prefix+id, "link", "set", "lo", "up")
+	}
+	serve := background(t, env, "serve")
+	serve.says(t, "ready")
+	for _, id := range []string{"7", "8"} {
+		p := background(t, env, "register", id, "--service", "www=10.80.0.30:80", "--host", "db=10.80.0.30", "--host", "only-"+id+"=10.80.0.31")
+		for range p.lines {
+		}
+		if err := p.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id, other := range map[string]string{"7": "8", "8": "7"} {
+		dig := func(name string) string {
+			out, err := exec.Command("ip", "netns", "exec", prefix+id, "dig", "+short", "+tries=1", "@10.80.0.53", name).Output()
+			if err != nil {
+				return err.Error()
+			}
+			return strings.TrimSpace(string(out))
+		}
+		for deadline := time.Now().Add(patience); dig("db") != "10.80.0.30"; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("db of clone %s is %q", id, dig("db"))
+			}
+		}
+		if own, others := dig("only-"+id), dig("only-"+other+"."+other+".clones.localhost"); own != "10.80.0.31" || others != "10.80.0.31" {
+			t.Errorf("clone %s: its host is %q, and that of the other by its whole name %q", id, own, others)
+		}
+		if got := dig("only-" + other); got != "" {
+			t.Errorf("clone %s knows the other's host as its own: %q", id, got)
+		}
+	}
+	serve.ends(t)
+}

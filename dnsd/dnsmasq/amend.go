@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/clonegate/clonegate/dnsd"
 	"github.com/miekg/dns"
 )
 
@@ -46,13 +47,7 @@ func isInPrefixes(rr dns.RR, networks []netip.Prefix) bool {
 }
 
 // isRebind reports whether a record points into a private network.
-func (t *table) isRebind(rr dns.RR) bool {
-	a, ok := addressOf(rr)
-	if !ok || t.RebindLoopback && a.IsLoopback() {
-		return false
-	}
-	return isIn(a, rebindNetworks)
-}
+func (t *table) isRebind(rr dns.RR) bool { return dnsd.LeadsInside(rr, t.RebindLoopback) }
 
 // mayRebind reports whether a name may point into private networks.
 func (t *table) mayRebind(name string) bool {

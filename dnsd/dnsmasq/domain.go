@@ -223,13 +223,10 @@ func fromReverse(name string) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// Private networks, whose addresses have no meaning elsewhere, and those that
-// dnsmasq treats alike.
-var (
-	privateNetworks = prefixes("0.0.0.0/8 10.0.0.0/8 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16 255.255.255.255/32 " +
-		"192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 ::/128 ::1/128 fe80::/10 fc00::/7 2001:db8::/32")
-	rebindNetworks = append(prefixes("100.64.0.0/10"), privateNetworks...)
-)
+// privateNetworks have addresses without a meaning elsewhere; some are only
+// treated alike by dnsmasq.
+var privateNetworks = prefixes("0.0.0.0/8 10.0.0.0/8 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16 255.255.255.255/32 " +
+	"192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 ::/128 ::1/128 fe80::/10 fc00::/7 2001:db8::/32")
 
 func prefixes(s string) []netip.Prefix {
 	var out []netip.Prefix

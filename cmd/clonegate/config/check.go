@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -112,6 +113,9 @@ func (d *decoder) checkListeners(c *Config) {
 		{"dns.listen", c.DNS.Listen},
 	}
 	for i, r := range c.DNS.Resolvers {
+		if r.Netns != "" {
+			continue // the same port is free in every namespace
+		}
 		all = append(all, used{fmt.Sprintf("dns.resolvers[%d].listen", i), r.Listen})
 	}
 	for i, a := range all {
@@ -195,9 +199,13 @@ func (d *decoder) checkResolvers(c *Config) {
 		if !r.Listen.On() {
 			d.wrong(path, "want listen, the address and port of this resolver")
 		}
-		if (r.Clone == "") == (r.View == "") {
+		switch {
+		case r.ForEachClone() && (r.Clone != "" || r.View != ""):
+			d.wrong(path, "want neither clone nor view: the name of a namespace, %s, says whose resolver it is", r.Netns)
+		case !r.ForEachClone() && (r.Clone == "") == (r.View == ""):
 			d.wrong(path, "want either clone, the ID of one, or view: world")
 		}
+		d.checkNetns(path+".netns", r)
 		if r.View != "" && r.View != worldView {
 			d.wrong(path+".view", "%q is not known; the only view is world", r.View)
 		}
@@ -206,6 +214,20 @@ func (d *decoder) checkResolvers(c *Config) {
 				d.wrong(fmt.Sprintf("%s.upstreams[%d]", path, j), "%s is no server that can be asked", up)
 			}
 		}
+	}
+}
+
+// checkNetns reports what is wrong with the network namespace of a resolver.
+func (d *decoder) checkNetns(path string, r Resolver) {
+	dir, name := filepath.Split(r.Netns)
+	switch {
+	case r.Netns == "":
+	case !filepath.IsAbs(r.Netns):
+		d.wrong(path, "%q is not the whole path of a network namespace, such as /run/netns/clone-1234", r.Netns)
+	case strings.Contains(dir, "{id}") || strings.Count(name, "{id}") > 1:
+		d.wrong(path, "%q may hold {id} once, behind the last slash", r.Netns)
+	case r.Listen.On() && r.Listen.AddrPort().Port() == 0:
+		d.wrong(path, "want a port in listen: in a namespace, nobody could learn which one is free")
 	}
 }
 

@@ -9,6 +9,7 @@ package config
 import (
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/clonegate/clonegate/registry"
@@ -115,11 +116,19 @@ type Secondary struct {
 // everybody who wants the names of all clones.
 type Resolver struct {
 	Listen    Listen           `yaml:"listen"`
+	Netns     string           `yaml:"netns"` // the network namespace it listens in; with {id}, one for each clone
 	Clone     registry.ID      `yaml:"clone"`
 	View      string           `yaml:"view"`
 	Upstreams []netip.AddrPort `yaml:"upstreams"` // empty: those of /etc/resolv.conf
 	Clients   []netip.Prefix   `yaml:"clients"`   // empty: loopback, link-local and private networks
+
+	RefusePrivate bool            `yaml:"refuse_private"` // private addresses in answers of upstreams
+	PrivateIn     []registry.Host `yaml:"private_in"`     // domains that may have them all the same
 }
+
+// ForEachClone reports whether the resolver stands for one in the network
+// namespace of every clone.
+func (r Resolver) ForEachClone() bool { return strings.Contains(r.Netns, "{id}") }
 
 // Endpoints says where clones may be.
 type Endpoints struct {

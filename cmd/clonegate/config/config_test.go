@@ -111,6 +111,10 @@ func TestProblemsHaveAPlaceAndAHint(t *testing.T) {
 		{name: "half an ACME account", file: "zone: a.test\ncertificates: {acme: {directory: 'https://ca.test/dir', account: {key_id: x}}}\ndns: {listen: ':53'}\n", want: "certificates.acme.account: want both key_id and key_file"},
 		{name: "resolver of nobody", file: "zone: a.test\ndns: {resolvers: [{listen: ':5300'}]}\n", want: "dns.resolvers[0]: want either clone"},
 		{name: "resolver nowhere", file: "zone: a.test\ndns: {resolvers: [{clone: '7'}]}\n", want: "dns.resolvers[0]: want listen"},
+		{name: "resolver in a namespace named by halves", file: "zone: a.test\ndns: {resolvers: [{listen: ':53', netns: clone-1, clone: '1'}]}\n", want: `dns.resolvers[0].netns: "clone-1" is not the whole path`},
+		{name: "resolver in two clones' namespaces", file: "zone: a.test\ndns: {resolvers: [{listen: ':53', netns: '/run/netns/{id}', clone: '1'}]}\n", want: "dns.resolvers[0]: want neither clone nor view"},
+		{name: "resolver in a folder of namespaces", file: "zone: a.test\ndns: {resolvers: [{listen: ':53', netns: '/run/{id}/net'}]}\n", want: "may hold {id} once, behind the last slash"},
+		{name: "resolver in a namespace at any port", file: "zone: a.test\ndns: {resolvers: [{listen: ':0', netns: '/run/netns/{id}'}]}\n", want: "dns.resolvers[0].netns: want a port in listen"},
 		{name: "bad ID", file: "zone: a.test\ndns: {resolvers: [{clone: A7}]}\n", want: `character 'A' is not allowed`},
 		{name: "renewals too rare", file: "zone: a.test\nleases: {ttl: 30s}\n", want: "leases.renew_every: 20s is more than a third of leases.ttl (30s)"},
 		{name: "address of everybody", file: "zone: a.test\ngateway: {addresses: [0.0.0.0]}\n", want: "gateway.addresses[0]: 0.0.0.0 is no address"},
@@ -215,7 +219,8 @@ func TestPrintedConfigurationReadsBackTheSame(t *testing.T) {
 		"zone=test_envs.example.com", "zone_aliases=test-envs.example.com", "data=/srv/cg", "gateway.listen=[::1]:8443",
 		"gateway.addresses=10.0.0.5,fd00::5", "gateway.trusted_peers=10.0.0.0/8", "gateway.drain=90s", "log.level=warn",
 		"certificates.files=[{cert: /a.pem, key: /a.key}]", "gateway.access_log=false",
-		"dns.resolvers=[{listen: 127.0.0.1:53, clone: 0012, upstreams: ['1.1.1.1:53']}, {listen: 127.0.0.2:53, view: world}]",
+		"dns.resolvers=[{listen: 127.0.0.1:53, clone: 0012, upstreams: ['1.1.1.1:53']}, {listen: 127.0.0.2:53, view: world}, "+
+			"{listen: '127.0.0.1:53', netns: '/run/netns/{id}', refuse_private: true, private_in: [corp.example]}]",
 	})
 	again := mustLoad(t, c.String(), nil, nil)
 	if !reflect.DeepEqual(c, again) {

@@ -42,6 +42,7 @@ type DNSAddresses struct {
 // configuration.
 type ResolverAddresses struct {
 	Listen string `json:"listen"`
+	Netns  string `json:"netns,omitempty"` // the network namespace it is in
 }
 
 const addressesName = "addresses.json"

@@ -13,13 +13,19 @@ func (d *Daemon) openDNS(context.Context) error {
 	if s := d.sockets.dns; s.stream != nil {
 		listeners = append(listeners, dnsd.Listener{UDP: s.packet, TCP: s.stream})
 	}
+	var inside []dnsd.Namespaces
 	for i, r := range d.cfg.DNS.Resolvers {
+		resolver := dnsd.Resolver{
+			Clone: r.Clone, Upstreams: r.Upstreams, Clients: r.Clients, RefusePrivate: r.RefusePrivate, PrivateIn: r.PrivateIn,
+		}
+		if r.Netns != "" {
+			inside = append(inside, dnsd.Namespaces{Path: r.Netns, Listen: r.Listen.AddrPort(), Resolver: resolver})
+			continue
+		}
 		s := d.sockets.resolvers[i]
-		listeners = append(listeners, dnsd.Listener{UDP: s.packet, TCP: s.stream, Resolver: &dnsd.Resolver{
-			Clone: r.Clone, Upstreams: r.Upstreams, Clients: r.Clients,
-		}})
+		listeners = append(listeners, dnsd.Listener{UDP: s.packet, TCP: s.stream, Resolver: &resolver})
 	}
-	if len(listeners) == 0 {
+	if len(listeners)+len(inside) == 0 {
 		return nil
 	}
 	gateway, err := publicAddresses(d.cfg.Gateway.Addresses, addrOf(d.sockets.gateway).Addr())
@@ -47,6 +53,9 @@ func (d *Daemon) openDNS(context.Context) error {
 		d.noteZone(ctx, "the daemon has started, perhaps with other addresses")
 		return server.Run(ctx, listeners...)
 	}})
+	for _, n := range inside {
+		d.parts = append(d.parts, part{"dns in namespaces", func(ctx context.Context) error { return server.Follow(ctx, n) }})
+	}
 	return nil
 }
 

@@ -43,8 +43,12 @@ func (d *Daemon) describe() Addresses {
 	if d.sockets.dns.stream != nil {
 		a.DNS.Listen = addrOf(d.sockets.dns.stream).String()
 	}
-	for _, r := range d.sockets.resolvers {
-		a.DNS.Resolvers = append(a.DNS.Resolvers, ResolverAddresses{Listen: addrOf(r.stream).String()})
+	for i, r := range d.cfg.DNS.Resolvers {
+		at := ResolverAddresses{Listen: r.Listen.String(), Netns: r.Netns}
+		if s := d.sockets.resolvers[i]; s.stream != nil {
+			at.Listen = addrOf(s.stream).String()
+		}
+		a.DNS.Resolvers = append(a.DNS.Resolvers, at)
 	}
 	return a
 }

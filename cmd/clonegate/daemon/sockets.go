@@ -54,7 +54,7 @@ func portOf(ln net.Listener) uint16 { return addrOf(ln).Port() }
 type sockets struct {
 	gateway, redirect, api net.Listener // redirect may be nil
 	dns                    socket       // may be empty
-	resolvers              []socket     // in the order of the configuration
+	resolvers              []socket     // in the order of the configuration; empty where one is in a namespace
 
 	passed map[string]socket
 	opened []socket
@@ -75,6 +75,10 @@ func (s *sockets) open(ctx context.Context, cfg *config.Config) (err error) {
 		return err
 	}
 	for i, r := range cfg.DNS.Resolvers {
+		if r.Netns != "" { // opened when the namespace is there
+			s.resolvers = append(s.resolvers, socket{})
+			continue
+		}
 		sock, err := s.both("", fmt.Sprintf("dns.resolvers[%d].listen", i), r.Listen)
 		if err != nil {
 			return err
@@ -93,7 +97,9 @@ func (s *sockets) streams() []netip.AddrPort {
 		}
 	}
 	for _, r := range s.resolvers {
-		out = append(out, addrOf(r.stream))
+		if r.stream != nil {
+			out = append(out, addrOf(r.stream))
+		}
 	}
 	return out
 }
