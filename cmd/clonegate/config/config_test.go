@@ -219,7 +219,7 @@ func TestPrintedConfigurationReadsBackTheSame(t *testing.T) {
 		"zone=test_envs.example.com", "zone_aliases=test-envs.example.com", "data=/srv/cg", "gateway.listen=[::1]:8443",
 		"gateway.addresses=10.0.0.5,fd00::5", "gateway.trusted_peers=10.0.0.0/8", "gateway.drain=90s", "log.level=warn",
 		"certificates.files=[{cert: /a.pem, key: /a.key}]", "gateway.access_log=false",
-		"dns.resolvers=[{listen: 127.0.0.1:53, clone: 0012, upstreams: ['1.1.1.1:53']}, {listen: 127.0.0.2:53, view: world}, "+
+		"dns.resolvers=[{listen: 127.0.0.1:53, clone: 0012, upstreams: ['1.1.1.1:53']}, {listen: 127.0.0.2:53, view: world}, " +
 			"{listen: '127.0.0.1:53', netns: '/run/netns/{id}', refuse_private: true, private_in: [corp.example]}]",
 	})
 	again := mustLoad(t, c.String(), nil, nil)
