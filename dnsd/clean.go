@@ -18,6 +18,7 @@ func (s *Server) clean(m *dns.Msg, q question) (*dns.Msg, error) {
 		Question: m.Question,
 		Compress: true,
 	}
+	m.Answer, m.Ns = slices.DeleteFunc(m.Answer, isHollow), slices.DeleteFunc(m.Ns, isHollow)
 	at := q.name
 	for steps := 0; ; steps++ {
 		if _, _, ours := s.split(at); ours {
@@ -40,6 +41,17 @@ func (s *Server) clean(m *dns.Msg, q question) (*dns.Msg, error) {
 		out.Ns = denials(m.Ns, at)
 	}
 	return out, nil
+}
+
+// isHollow reports whether a record has no data though its type needs some.
+// The library reads it, since updates hold such records (RFC 2136 §2.4), and
+// makes of it what nobody can read.
+func isHollow(rr dns.RR) bool {
+	switch rr.(type) {
+	case *dns.RFC3597, *dns.NULL, *dns.APL:
+		return false
+	}
+	return rr.Header().Rdlength == 0
 }
 
 // recordsOf returns the records that stand at a name and answer q, and where

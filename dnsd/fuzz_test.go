@@ -133,6 +133,8 @@ func FuzzUpstream(f *testing.F) {
 		p, _ := m.Pack()
 		f.Add(p[headerLen:])
 	}
+	f.Add([]byte("\xc0\x0c\x00\x06\x00\x01\x00\x00\x00\x3c\x00\x00")) // an SOA without data
+	f.Add([]byte("\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x00")) // an address without one
 	end, _ := skipName(query, headerLen)
 	f.Fuzz(func(t *testing.T, tail []byte) {
 		reply := append([]byte{query[0], query[1]}, 0x81, 0x80, 0, 1, 0, 9, 0, 9, 0, 9)
@@ -149,6 +151,9 @@ func FuzzUpstream(f *testing.F) {
 		}
 		e := s.newEntry(cacheKey{name: q.name, qtype: q.qtype}, clean, s.now())
 		r := s.records(q, e.result(q, s.now()))
+		if len(r.answer) != len(clean.Answer) || len(r.ns) != len(clean.Ns) {
+			t.Fatalf("of %v only %v, %v can be read back", clean, r.answer, r.ns)
+		}
 		for _, rr := range append(r.answer, r.ns...) {
 			if _, _, ours := s.split(canonical(rr.Header().Name)); ours && rr.Header().Rrtype != dns.TypeNSEC && rr.Header().Rrtype != dns.TypeNSEC3 && rr.Header().Rrtype != dns.TypeRRSIG {
 				t.Fatalf("%v was kept", rr)
