@@ -93,7 +93,7 @@ type noDaemonError struct {
 }
 
 func (e *noDaemonError) Error() string {
-	return fmt.Sprintf("no daemon runs on data directory %s; start one with  clonegate serve  or  clonegate demo, or name another with --data or --api", e.data)
+	return fmt.Sprintf("no daemon runs on data directory %s; start one with  clonegate serve  or  clonegate demo, or name another with --data or --api; clonegate doctor looks closer", e.data)
 }
 
 // client returns a client of the daemon's API.

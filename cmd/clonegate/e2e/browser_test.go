@@ -109,6 +109,12 @@ func (g *gateway) killClone(page *tab, c *api.Clone) {
 	t.Helper()
 	hosts := hostsOf(t, g.data, string(c.ID))
 	syscall.Kill(hosts["web"].pid, syscall.SIGKILL)
+	eventually(t, 5*time.Second, "the web server is dead", func() string {
+		if syscall.Kill(hosts["web"].pid, 0) == nil {
+			return "it still takes connections"
+		}
+		return ""
+	})
 	page.open(c.URLs["www"], 503)
 	has(t, "page of a clone whose web has died", page.text("main"), "www of clone "+string(c.ID), "clonegate logs "+string(c.ID))
 	page.shoot()
