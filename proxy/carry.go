@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -238,7 +239,9 @@ func (e *engine) redirect(c client, x *exchange) {
 
 // headRefusal turns the error of a head into a refusal.
 func headRefusal(err error, most int) *refusal {
-	switch bad := err.(*http1.Error); {
+	bad, ok := errors.AsType[*http1.Error](err)
+	switch {
+	case !ok:
 	case bad.Status == http.StatusRequestHeaderFieldsTooLarge:
 		return &refusal{HeadTooLarge, fmt.Sprintf("they are larger than %d octets, or more than a thousand", most)}
 	case bad.Status == http.StatusRequestURITooLong:

@@ -5,8 +5,11 @@ import (
 	"crypto/tls"
 	"io"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"testing"
+
+	h2 "golang.org/x/net/http2"
 
 	"github.com/clonegate/clonegate/proxy"
 	"github.com/clonegate/clonegate/registry"
@@ -87,14 +90,25 @@ const browserHead = "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko
 	"Connection: keep-alive\r\nCookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\n" +
 	"Sec-Fetch-Dest: script\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Site: same-origin\r\n"
 
+// A cost is a request and what its endpoint answers, octet by octet.
+type cost struct{ request, head, body string }
+
+func (c cost) method() string { return strings.Fields(c.request)[0] }
+
+// sent returns the request's body.
+func (c cost) sent() string {
+	_, body, _ := strings.Cut(c.request, "\r\n\r\n")
+	return body
+}
+
 // costs are the requests whose cost is watched: everything is on but the
 // access log.
-func costs() map[string]struct{ request, head, body string } {
+func costs() map[string]cost {
 	line := " / HTTP/1.1\r\nHost: www-1." + zone + "\r\n" + browserHead
 	answer := "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nCache-Control: no-cache\r\nVary: Accept-Encoding\r\n"
 	kib := strings.Repeat("x", 1024-len("the end")) + "the end"
 	mib := strings.Repeat("x", 1<<20-len("the end")) + "the end"
-	return map[string]struct{ request, head, body string }{
+	return map[string]cost{
 		"1KiB":    {"GET" + line + "\r\n", answer + "Content-Length: 1024", kib},
 		"chunked": {"GET" + line + "\r\n", answer + "Transfer-Encoding: chunked", "400\r\n" + kib + "\r\n0\r\n\r\n"},
 		"POST":    {"POST" + line + "Content-Length: 4\r\n\r\n\r\n\r\n", answer + "Content-Length: 1024", kib},
@@ -170,6 +184,145 @@ func BenchmarkRequest(b *testing.B) {
 			c := g.bareClient(tt.request)
 			b.ReportAllocs()
 			b.SetBytes(int64(c.size))
+			for b.Loop() {
+				c.turn(b)
+			}
+		})
+	}
+}
+
+// A bareClient2 sends the same request again and again over HTTP/2, and allocates
+// nothing itself.
+type bareClient2 struct {
+	*framer2
+	method, body string
+	fields       []string
+	out          bytes.Buffer
+	in           []byte
+	have         int    // octets of in
+	id           uint32 // of the last stream
+	taken        int    // octets of DATA whose room was not given back
+	size         int    // octets of the last answer
+}
+
+func (b *bench) bareClient2(tt cost) *bareClient2 {
+	c := &bareClient2{framer2: b.frames(), method: tt.method(), body: tt.sent(), in: make([]byte, 2<<20)}
+	c.WriteSettings(h2.Setting{ID: h2.SettingInitialWindowSize, Val: 1<<31 - 1})
+	c.WriteWindowUpdate(0, 1<<30)
+	for line := range strings.Lines(browserHead) {
+		if name, value, _ := strings.Cut(strings.TrimSpace(line), ": "); name != "Connection" {
+			c.fields = append(c.fields, strings.ToLower(name), value)
+		}
+	}
+	if c.body != "" {
+		c.fields = append(c.fields, "content-length", strconv.Itoa(len(c.body)))
+	}
+	return c
+}
+
+// frame appends a frame to what is sent next.
+func (c *bareClient2) frame(kind h2.FrameType, flags h2.Flags, id uint32, payload []byte) {
+	n := len(payload)
+	c.out.Write([]byte{byte(n >> 16), byte(n >> 8), byte(n), byte(kind), byte(flags)})
+	c.out.Write([]byte{byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)})
+	c.out.Write(payload)
+}
+
+// turn sends a request and reads the answer.
+func (c *bareClient2) turn(t testing.TB) {
+	c.out.Reset()
+	if n := c.taken; n > 0 {
+		c.frame(h2.FrameWindowUpdate, 0, 0, []byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+	}
+	c.id += 2
+	flags := h2.FlagHeadersEndHeaders
+	if c.body == "" {
+		flags |= h2.FlagHeadersEndStream
+	}
+	c.frame(h2.FrameHeaders, flags, c.id-1, c.head(c.method, "/", c.fields...))
+	if c.body != "" {
+		c.frame(h2.FrameData, h2.FlagDataEndStream, c.id-1, []byte(c.body))
+	}
+	if _, err := c.conn.Write(c.out.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	c.taken, c.size = 0, 0
+	for !c.read(t) {
+	}
+}
+
+// read reads frames, and reports whether they end an answer.
+func (c *bareClient2) read(t testing.TB) (ended bool) {
+	n, err := c.conn.Read(c.in[c.have:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := c.in[:c.have+n]
+	for len(p) >= 9 {
+		size := 9 + int(p[0])<<16 + int(p[1])<<8 + int(p[2])
+		if len(p) < size {
+			break
+		}
+		switch kind := h2.FrameType(p[3]); kind {
+		case h2.FrameData:
+			c.taken += size - 9
+			fallthrough
+		case h2.FrameHeaders:
+			c.size += size
+			ended = ended || p[4]&1 != 0
+		case h2.FrameRSTStream, h2.FrameGoAway:
+			t.Fatalf("%s: % x", kind, p[:size])
+		}
+		p = p[size:]
+	}
+	c.have = copy(c.in, p)
+	return ended
+}
+
+// allocations returns how many a request costs: client, gateway and endpoint.
+func (c *bareClient2) allocations(t testing.TB) float64 {
+	for range 50 {
+		c.turn(t)
+	}
+	return testing.AllocsPerRun(200, func() { c.turn(t) })
+}
+
+// TestLittleIsAllocatedOverHTTP2 holds that a request over HTTP/2 allocates at
+// most twice from the client to the endpoint and back, beside what crypto/tls
+// leaves on either side: what a client spends on a server of one answer.
+func TestLittleIsAllocatedOverHTTP2(t *testing.T) {
+	if raceDetected {
+		t.Skip("sync.Pool forgets at random under the race detector")
+	}
+	for name, tt := range costs() {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, quiet)
+			b.bareBackend("1", tt.head, tt.body)
+			c := b.bareClient2(tt)
+			got := c.allocations(t)
+			answer := make([]byte, c.size)
+			n := c.size - 9
+			copy(answer, []byte{byte(n >> 16), byte(n >> 8), byte(n), byte(h2.FrameHeaders), byte(h2.FlagHeadersEndStream)})
+			bare := *b
+			bare.addr = bareTLS(t, answer)
+			want := bare.bareClient2(tt).allocations(t)
+			t.Logf("%v allocations a request; a bare server has %v", got, want)
+			if got > want+2 {
+				t.Errorf("%v allocations a request; a bare server has %v", got, want)
+			}
+		})
+	}
+}
+
+// BenchmarkRequestHTTP2 measures a request through the gateway over HTTP/2, its
+// client and its endpoint included.
+func BenchmarkRequestHTTP2(b *testing.B) {
+	for name, tt := range costs() {
+		b.Run(name, func(b *testing.B) {
+			g := newBench(b, quiet)
+			g.bareBackend("1", tt.head, tt.body)
+			c := g.bareClient2(tt)
+			b.ReportAllocs()
 			for b.Loop() {
 				c.turn(b)
 			}
