@@ -21,11 +21,9 @@ import (
 )
 
 // conn2 opens one connection that speaks HTTP/2, for whatever names.
-func (b *bench) conn2() *h2.ClientConn {
+func (b *bench) conn2() *http.ClientConn {
 	b.t.Helper()
-	c := b.dialTLS("www-1."+zone, "h2")
-	c.SetDeadline(time.Time{})
-	cc, err := new(h2.Transport).NewClientConn(c)
+	cc, err := b.h2.Transport.(*http.Transport).NewClientConn(b.t.Context(), "https", "www-1."+zone+":443")
 	if err != nil {
 		b.t.Fatal(err)
 	}
