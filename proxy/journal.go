@@ -86,7 +86,7 @@ func (j *journal) close() int64 {
 // after returns the records behind a sequence number that pass the filter,
 // oldest first and of those the newest most, and how far it looked. missed is
 // how many were lost in between: they were forgotten before anybody asked.
-func (j *journal) after(seq uint64, f *RecordFilter, most int) (out []Record, last, missed uint64) {
+func (j *journal) after(seq uint64, f *RequestFilter, most int) (out []RequestRecord, last, missed uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	from := max(seq+1, j.first)

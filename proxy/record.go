@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A Record is one request of a clone and what became of it.
-type Record struct {
+// A RequestRecord is one request of a clone and what became of it.
+type RequestRecord struct {
 	Seq      uint64         `json:"seq" doc:"Grows with every request of the clone, over restarts too; says where to go on."`
 	Time     time.Time      `json:"time" doc:"When the request's head had come."`
 	ID       string         `json:"request" doc:"As on the gateway's pages and in its log; also the span, if the request was traced."`
@@ -35,19 +35,19 @@ type Micros int64
 // Duration returns the time that m is.
 func (m Micros) Duration() time.Duration { return time.Duration(m) * time.Microsecond }
 
-// A RecordFilter chooses records; its zero value takes all.
-type RecordFilter struct {
+// A RequestFilter chooses records; its zero value takes all.
+type RequestFilter struct {
 	Service string
 	Status  int    // as in 404, or the class as in 4; 0: every
 	Reason  Reason // "": every, and none
 }
 
-func (f *RecordFilter) takes(r *Record) bool {
+func (f *RequestFilter) takes(r *RequestRecord) bool {
 	return (f.Service == "" || f.Service == r.Service) && (f.Reason == "" || f.Reason == r.Reason) &&
 		(f.Status == 0 || f.Status == r.Status || f.Status == r.Status/100)
 }
 
-// A slot is a Record as it is kept: of a fixed size and without pointers, so
+// A slot is a RequestRecord as it is kept: of a fixed size and without pointers, so
 // that noting a request allocates nothing and the collector has nothing to
 // follow.
 type slot struct {
@@ -138,8 +138,8 @@ func appendWithoutValues(dst, target []byte) (out []byte, cut bool) {
 }
 
 // record returns the slot as others see it.
-func (s *slot) record(seq uint64) Record {
-	r := Record{
+func (s *slot) record(seq uint64) RequestRecord {
+	r := RequestRecord{
 		Seq: seq, Time: time.Unix(0, s.start).UTC(), ID: s.id.String(),
 		Client: netip.AddrFrom16(s.client).Unmap(), Cut: s.cut, Status: int(s.status),
 		Received: s.received, Sent: s.sent,

@@ -78,7 +78,7 @@ func paths(js *journals, id registry.ID) string {
 	if j == nil {
 		return "none"
 	}
-	records, _, _ := j.after(0, &RecordFilter{}, 1000)
+	records, _, _ := j.after(0, &RequestFilter{}, 1000)
 	var out []string
 	for _, r := range records {
 		out = append(out, r.Path)
@@ -105,11 +105,11 @@ func TestJournalKeepsTheNewest(t *testing.T) {
 		t.Errorf("%d octets are counted; want %d", got, 20*slotBytes)
 	}
 	j := js.find("1")
-	records, last, missed := j.after(j.begun+49, &RecordFilter{}, 1000)
+	records, last, missed := j.after(j.begun+49, &RequestFilter{}, 1000)
 	if missed != 30 || len(records) != 20 || last != records[19].Seq {
 		t.Errorf("behind the 50th request: %d records, %d missed; want 20 and 30", len(records), missed)
 	}
-	if _, _, missed := j.after(7, &RecordFilter{}, 1000); missed != 0 {
+	if _, _, missed := j.after(7, &RequestFilter{}, 1000); missed != 0 {
 		t.Errorf("behind a number of another journal: %d missed; want 0, nobody knows", missed)
 	}
 }

@@ -8,11 +8,12 @@ import (
 	"github.com/clonegate/clonegate/registry"
 )
 
-// Requests returns the newest records of a clone that pass a filter, at most so
-// many of them, oldest first. They are those that are over, WebSockets included.
-// The error is registry.ErrNotFound if no such clone was ever known; a clone whose
-// life is over has no records.
-func (g *Gateway) Requests(id registry.ID, f RecordFilter, most int) ([]Record, error) {
+// Requests returns the newest records of a clone that pass a filter and come
+// behind a sequence number, at most so many of them, oldest first. A request is
+// recorded when it is over, WebSockets included. The error is
+// registry.ErrNotFound if no such clone was ever known; a clone whose life is over
+// has no records.
+func (g *Gateway) Requests(id registry.ID, f RequestFilter, after uint64, most int) ([]RequestRecord, error) {
 	if _, ok := g.cfg.Routes.Clone(id); !ok {
 		return nil, fmt.Errorf("clone %s: %w", id, registry.ErrNotFound)
 	}
@@ -20,7 +21,7 @@ func (g *Gateway) Requests(id registry.ID, f RecordFilter, most int) ([]Record, 
 	if j == nil {
 		return nil, nil
 	}
-	out, _, _ := j.after(0, &f, most)
+	out, _, _ := j.after(after, &f, most)
 	return out, nil
 }
 
@@ -28,13 +29,13 @@ func (g *Gateway) Requests(id registry.ID, f RecordFilter, most int) ([]Record, 
 // must call Close.
 type Follower struct {
 	journal *journal
-	filter  RecordFilter
+	filter  RequestFilter
 	seq     uint64 // up to which everything was read
 }
 
 // Follow returns a Follower that begins behind a sequence number; 0 means with
 // the newest most of those that are kept.
-func (g *Gateway) Follow(id registry.ID, f RecordFilter, after uint64, most int) (*Follower, []Record, error) {
+func (g *Gateway) Follow(id registry.ID, f RequestFilter, after uint64, most int) (*Follower, []RequestRecord, error) {
 	c, ok := g.cfg.Routes.Clone(id)
 	switch {
 	case !ok:
@@ -51,14 +52,14 @@ func (g *Gateway) Follow(id registry.ID, f RecordFilter, after uint64, most int)
 	if after > 0 {
 		return fw, nil, nil
 	}
-	var old []Record
+	var old []RequestRecord
 	old, fw.seq, _ = j.after(0, &f, most)
 	return fw, old, nil
 }
 
 // Read returns what came since the last Read, without waiting, and how many
 // requests were forgotten before it looked.
-func (f *Follower) Read() (records []Record, missed uint64) {
+func (f *Follower) Read() (records []RequestRecord, missed uint64) {
 	records, f.seq, missed = f.journal.after(f.seq, &f.filter, math.MaxInt)
 	return records, missed
 }

@@ -13,12 +13,12 @@ import (
 )
 
 // records waits for so many records of a clone.
-func (b *bench) records(id registry.ID, n int) []proxy.Record {
+func (b *bench) records(id registry.ID, n int) []proxy.RequestRecord {
 	b.t.Helper()
-	var got []proxy.Record
+	var got []proxy.RequestRecord
 	eventually(b.t, "records of requests", func() (ok bool) {
 		var err error
-		if got, err = b.gateway.Requests(id, proxy.RecordFilter{}, 1000); err != nil {
+		if got, err = b.gateway.Requests(id, proxy.RequestFilter{}, 0, 1000); err != nil {
 			b.t.Fatal(err)
 		}
 		return len(got) >= n
@@ -42,7 +42,7 @@ func TestRequestsAreRecorded(t *testing.T) {
 	b.records("1", 2)
 	b.get("https://nothing-1." + zone + "/")
 	got := b.records("1", 3)
-	for i, want := range []proxy.Record{
+	for i, want := range []proxy.RequestRecord{
 		{Method: "POST", Path: "/a?token=*&*", Protocol: "HTTP/1.1", Status: 200, Received: 4, Sent: 5, Service: "www"},
 		{Method: "GET", Path: "/missing", Protocol: "HTTP/2.0", Status: 404, Sent: 5, Service: "www"},
 		{Method: "GET", Path: "/", Protocol: "HTTP/1.1", Status: 404, Reason: proxy.UnknownService, Sent: got[2].Sent},
@@ -64,14 +64,14 @@ func TestRequestsAreRecorded(t *testing.T) {
 	if len(got[0].Trace) != 32 || got[0].Host != "www-1."+zone {
 		t.Errorf("trace %q, host %q; want those of the request", got[0].Trace, got[0].Host)
 	}
-	for f, want := range map[proxy.RecordFilter]int{
+	for f, want := range map[proxy.RequestFilter]int{
 		{Status: 404}: 2, {Status: 4}: 2, {Status: 200}: 1, {Service: "www"}: 2, {Reason: proxy.UnknownService}: 1, {Service: "api"}: 0,
 	} {
-		if got, err := b.gateway.Requests("1", f, 1000); err != nil || len(got) != want {
+		if got, err := b.gateway.Requests("1", f, 0, 1000); err != nil || len(got) != want {
 			t.Errorf("%+v: %d records, error %v; want %d", f, len(got), err, want)
 		}
 	}
-	if got, _ := b.gateway.Requests("1", proxy.RecordFilter{}, 1); len(got) != 1 || got[0].Reason != proxy.UnknownService {
+	if got, _ := b.gateway.Requests("1", proxy.RequestFilter{}, 0, 1); len(got) != 1 || got[0].Reason != proxy.UnknownService {
 		t.Errorf("the newest one is %+v", got)
 	}
 }
@@ -84,7 +84,7 @@ func TestRequestsToACloneThatStartsAreRecorded(t *testing.T) {
 	if got := b.records("1", 1); got[0].Reason != proxy.Starting || got[0].Status != 503 {
 		t.Errorf("got %+v; want the reason", got[0])
 	}
-	if _, err := b.gateway.Requests("9", proxy.RecordFilter{}, 10); !errors.Is(err, registry.ErrNotFound) {
+	if _, err := b.gateway.Requests("9", proxy.RequestFilter{}, 0, 10); !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("requests of an unknown clone: %v; want not found", err)
 	}
 }
@@ -97,7 +97,7 @@ func TestFollowRequests(t *testing.T) {
 		b.get(url + "/old")
 	}
 	b.records("1", 3)
-	f, old, err := b.gateway.Follow("1", proxy.RecordFilter{}, 0, 2)
+	f, old, err := b.gateway.Follow("1", proxy.RequestFilter{}, 0, 2)
 	if err != nil || len(old) != 2 {
 		t.Fatalf("%d old records, error %v; want 2", len(old), err)
 	}
@@ -119,14 +119,14 @@ func TestFollowRequests(t *testing.T) {
 		b.get(url + "/many")
 	}
 	eventually(t, "all are recorded", func() bool {
-		all, _ := b.gateway.Requests("1", proxy.RecordFilter{}, 100)
+		all, _ := b.gateway.Requests("1", proxy.RequestFilter{}, 0, 100)
 		return all[len(all)-1].Seq == got[0].Seq+20
 	})
 	if many, missed := f.Read(); len(many) != 16 || missed != 4 {
 		t.Errorf("read %d, %d missed; want 16 and 4", len(many), missed)
 	}
 	news, _ = f.News()
-	again, _, err := b.gateway.Follow("1", proxy.RecordFilter{}, got[0].Seq+18, 0)
+	again, _, err := b.gateway.Follow("1", proxy.RequestFilter{}, got[0].Seq+18, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestFollowRequests(t *testing.T) {
 	if _, over := f.News(); !over {
 		t.Error("the clone is gone, and its requests are followed")
 	}
-	if _, _, err := b.gateway.Follow("1", proxy.RecordFilter{}, 0, 1); !errors.Is(err, registry.ErrEnded) {
+	if _, _, err := b.gateway.Follow("1", proxy.RequestFilter{}, 0, 1); !errors.Is(err, registry.ErrEnded) {
 		t.Errorf("to follow a clone that is gone: %v; want that its life has ended", err)
 	}
 	if got := b.series("clonegate_proxy_record_bytes")[""]; got != 0 {

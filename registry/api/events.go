@@ -26,7 +26,7 @@ type listEventsInput struct {
 }
 
 func (a *API) listEvents(ctx context.Context, in *listEventsInput) (*directOutput, error) {
-	after, _, err := in.resolve()
+	after, _, err := in.Begin()
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func (a *API) listEvents(ctx context.Context, in *listEventsInput) (*directOutpu
 	}
 	if strings.Contains(in.Accept, "text/event-stream") {
 		return &directOutput{Body: func(hctx huma.Context) {
-			a.serve(hctx, func(ctx context.Context, s *stream) error { return a.followEvents(ctx, s, after) })
+			a.Serve(hctx, func(ctx context.Context, s *Stream) error { return a.followEvents(ctx, s, after) })
 		}}, nil
 	}
 	page := EventPage{Revision: a.view.Revision()}
@@ -58,7 +58,7 @@ const eventBatch = 256
 
 // followEvents sends every event after one: the newest from memory, older ones
 // from the store.
-func (a *API) followEvents(ctx context.Context, s *stream, after uint64) error {
+func (a *API) followEvents(ctx context.Context, s *Stream, after uint64) error {
 	for {
 		changes, err := s.changes(ctx, after)
 		var events []registry.Event
@@ -74,7 +74,7 @@ func (a *API) followEvents(ctx context.Context, s *stream, after uint64) error {
 			events = append(events, *ch.Event)
 		}
 		for i := range events {
-			if err := s.send("event", events[i].Seq, &events[i]); err != nil {
+			if err := s.Send("event", events[i].Seq, &events[i]); err != nil {
 				return err
 			}
 			after = events[i].Seq

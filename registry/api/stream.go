@@ -22,15 +22,15 @@ type streams struct {
 	open prometheus.Gauge
 
 	mu     sync.Mutex
-	ends   map[*stream]context.CancelFunc // guarded by mu
+	ends   map[*Stream]context.CancelFunc // guarded by mu
 	closed bool                           // guarded by mu
 }
 
 func newStreams(most int, open prometheus.Gauge) *streams {
-	return &streams{max: most, open: open, ends: map[*stream]context.CancelFunc{}}
+	return &streams{max: most, open: open, ends: map[*Stream]context.CancelFunc{}}
 }
 
-func (ss *streams) add(s *stream, end context.CancelFunc) *Problem {
+func (ss *streams) add(s *Stream, end context.CancelFunc) *Problem {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	switch {
@@ -44,7 +44,7 @@ func (ss *streams) add(s *stream, end context.CancelFunc) *Problem {
 	return nil
 }
 
-func (ss *streams) remove(s *stream) {
+func (ss *streams) remove(s *Stream) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	delete(ss.ends, s)
@@ -60,10 +60,10 @@ func (ss *streams) close() {
 	}
 }
 
-// A stream sends server-sent events to one client. It runs on the request's
+// A Stream sends server-sent events to one client. It runs on the request's
 // own goroutine and buffers nothing: a client that does not read is cut off
 // once a write has waited for the stream's patience.
-type stream struct {
+type Stream struct {
 	w         io.Writer
 	control   *http.ResponseController
 	view      *registry.View
@@ -72,12 +72,13 @@ type stream struct {
 	patience  time.Duration
 }
 
-// serve answers a request with a stream that run fills.
-func (a *API) serve(hctx huma.Context, run func(context.Context, *stream) error) {
+// Serve answers a request with a stream that run fills. It counts among the
+// streams of the API, which end with it.
+func (a *API) Serve(hctx huma.Context, run func(context.Context, *Stream) error) {
 	r, w := humago.Unwrap(hctx)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	s := &stream{
+	s := &Stream{
 		w: w, control: http.NewResponseController(w), view: a.view,
 		token:     Actor(ctx).Token.ID,
 		heartbeat: a.cfg.Heartbeat, patience: a.cfg.Patience,
@@ -100,9 +101,9 @@ func (a *API) serve(hctx huma.Context, run func(context.Context, *stream) error)
 	}
 }
 
-// send writes one event. id is left out if it is 0: the client then resumes
+// Send writes one event, which reaches the client at the next Wait. id is left out if it is 0: the client then resumes
 // where it would have before.
-func (s *stream) send(event string, id uint64, data any) error {
+func (s *Stream) Send(event string, id uint64, data any) error {
 	body, err := json.Marshal(data)
 	if err != nil {
 		return err
@@ -120,11 +121,11 @@ func (s *stream) send(event string, id uint64, data any) error {
 }
 
 // mark moves the place the client resumes at without telling it anything.
-func (s *stream) mark(id uint64) error {
+func (s *Stream) mark(id uint64) error {
 	return s.write([]byte("id: " + strconv.FormatUint(id, 10) + "\n\n"))
 }
 
-func (s *stream) write(b []byte) error {
+func (s *Stream) write(b []byte) error {
 	if err := s.control.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
 		return err
 	}
@@ -133,7 +134,7 @@ func (s *stream) write(b []byte) error {
 }
 
 // flush sends what was written, then lets the connection rest without a deadline.
-func (s *stream) flush() error {
+func (s *Stream) flush() error {
 	if err := s.control.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
 		return err
 	}
@@ -147,14 +148,13 @@ var errTokenEnded = errors.New("the stream's token has ended")
 
 // changes flushes what was written and waits for changes after a revision,
 // showing from time to time that the stream lives. It ends with its token.
-func (s *stream) changes(ctx context.Context, after uint64) ([]registry.Change, error) {
+func (s *Stream) changes(ctx context.Context, after uint64) ([]registry.Change, error) {
 	if err := s.flush(); err != nil {
 		return nil, err
 	}
 	for {
-		token, known := s.view.Token(s.token)
-		if !known || token.Expired(time.Now()) {
-			return nil, errTokenEnded
+		if err := s.checkToken(); err != nil {
+			return nil, err
 		}
 		wait, cancel := context.WithTimeout(ctx, s.heartbeat)
 		changes, err := s.view.Changes(wait, after)
@@ -165,13 +165,53 @@ func (s *stream) changes(ctx context.Context, after uint64) ([]registry.Change, 
 		if !errors.Is(err, context.DeadlineExceeded) {
 			return changes, err
 		}
-		if err := s.write([]byte(": still here\n\n")); err != nil {
-			return nil, err
-		}
-		if err := s.flush(); err != nil {
+		if err := s.beat(); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// Wait flushes what was written and waits until news is closed, showing from
+// time to time that the stream lives. It ends with the stream's token, and with
+// ctx.
+func (s *Stream) Wait(ctx context.Context, news <-chan struct{}) error {
+	if err := s.flush(); err != nil {
+		return err
+	}
+	beats := time.NewTicker(s.heartbeat)
+	defer beats.Stop()
+	for {
+		if err := s.checkToken(); err != nil {
+			return err
+		}
+		select {
+		case <-news:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-beats.C:
+		}
+		if err := s.beat(); err != nil {
+			return err
+		}
+	}
+}
+
+// checkToken returns errTokenEnded once the stream's token has.
+func (s *Stream) checkToken() error {
+	token, known := s.view.Token(s.token)
+	if !known || token.Expired(time.Now()) {
+		return errTokenEnded
+	}
+	return nil
+}
+
+// beat shows that the stream lives.
+func (s *Stream) beat() error {
+	if err := s.write([]byte(": still here\n\n")); err != nil {
+		return err
+	}
+	return s.flush()
 }
 
 // A Position is where a stream begins.
@@ -180,8 +220,8 @@ type Position struct {
 	LastEventID string `header:"Last-Event-ID" doc:"As after; what a stream's client sends when it comes back."`
 }
 
-// resolve returns where to begin, and whether the client said so.
-func (in *Position) resolve() (after uint64, given bool, err error) {
+// Begin returns where to begin, and whether the client said so.
+func (in *Position) Begin() (after uint64, given bool, err error) {
 	if in.LastEventID == "" {
 		return in.After, in.After != 0, nil
 	}

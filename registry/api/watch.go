@@ -32,19 +32,19 @@ type watchInput struct {
 }
 
 func (a *API) watch(_ context.Context, in *watchInput) (*directOutput, error) {
-	after, resume, err := in.resolve()
+	after, resume, err := in.Begin()
 	if err != nil {
 		return nil, err
 	}
 	return &directOutput{Body: func(hctx huma.Context) {
-		a.serve(hctx, func(ctx context.Context, s *stream) error { return a.follow(ctx, s, after, resume) })
+		a.Serve(hctx, func(ctx context.Context, s *Stream) error { return a.follow(ctx, s, after, resume) })
 	}}, nil
 }
 
 // follow sends every change after a revision. A client that brings no revision,
 // one of a future we do not have, or one we no longer keep changes from, gets
 // every record first.
-func (a *API) follow(ctx context.Context, s *stream, after uint64, resume bool) error {
+func (a *API) follow(ctx context.Context, s *Stream, after uint64, resume bool) error {
 	for {
 		if !resume || after > a.view.Revision() {
 			var err error
@@ -71,18 +71,18 @@ func (a *API) follow(ctx context.Context, s *stream, after uint64, resume bool) 
 }
 
 // tell sends one change. Tokens are nobody's business here.
-func (a *API) tell(s *stream, ch *registry.Change) error {
+func (a *API) tell(s *Stream, ch *registry.Change) error {
 	out := &Change{Revision: ch.Revision, Event: ch.Event}
 	switch {
 	case ch.Clone != nil:
 		out.Clone = a.show(ch.Clone)
-		return s.send(KindClone, ch.Revision, out)
+		return s.Send(KindClone, ch.Revision, out)
 	case ch.Template != nil:
 		out.Template = withoutManifest(ch.Template)
-		return s.send(KindTemplate, ch.Revision, out)
+		return s.Send(KindTemplate, ch.Revision, out)
 	case ch.Channel != nil:
 		out.Channel = ch.Channel
-		return s.send(KindChannel, ch.Revision, out)
+		return s.Send(KindChannel, ch.Revision, out)
 	}
 	return s.mark(ch.Revision)
 }
@@ -90,13 +90,13 @@ func (a *API) tell(s *stream, ch *registry.Change) error {
 // list sends every record and returns the revision from which changes complete
 // it: the one before the first record was read. Only its last message has an
 // id, so that a client that loses the connection in the middle lists again.
-func (a *API) list(s *stream) (uint64, error) {
+func (a *API) list(s *Stream) (uint64, error) {
 	revision := a.view.Revision()
-	if err := s.send(KindList, 0, &Change{Revision: revision}); err != nil {
+	if err := s.Send(KindList, 0, &Change{Revision: revision}); err != nil {
 		return 0, err
 	}
 	for _, t := range a.view.Templates() {
-		if err := s.send(KindTemplate, 0, &Change{Revision: t.Revision, Template: withoutManifest(t)}); err != nil {
+		if err := s.Send(KindTemplate, 0, &Change{Revision: t.Revision, Template: withoutManifest(t)}); err != nil {
 			return 0, err
 		}
 	}
@@ -107,17 +107,17 @@ func (a *API) list(s *stream) (uint64, error) {
 		}
 		templates = t.Name
 		for _, ch := range a.view.ChannelsOf(t.Name) {
-			if err := s.send(KindChannel, 0, &Change{Revision: ch.Revision, Channel: ch}); err != nil {
+			if err := s.Send(KindChannel, 0, &Change{Revision: ch.Revision, Channel: ch}); err != nil {
 				return 0, err
 			}
 		}
 	}
 	for c := range a.view.Clones("") {
-		if err := s.send(KindClone, 0, &Change{Revision: c.Revision, Clone: a.show(c)}); err != nil {
+		if err := s.Send(KindClone, 0, &Change{Revision: c.Revision, Clone: a.show(c)}); err != nil {
 			return 0, err
 		}
 	}
-	if err := s.send(KindListed, revision, &Change{Revision: revision}); err != nil {
+	if err := s.Send(KindListed, revision, &Change{Revision: revision}); err != nil {
 		return 0, err
 	}
 	return revision, nil
