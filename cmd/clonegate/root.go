@@ -76,7 +76,7 @@ func newRoot(a *app) *cobra.Command {
 		&cobra.Group{ID: groupAdmin, Title: "Access and trust:"},
 		&cobra.Group{ID: groupMore, Title: "More:"},
 	)
-	addCommands(root, groupClones, newUp(a), newDown(a), newList(a), newShow(a), newLogs(a), newOpen(a), newFault(a))
+	addCommands(root, groupClones, newUp(a), newDown(a), newList(a), newShow(a), newLogs(a), newRequests(a), newOpen(a), newFault(a))
 	addCommands(root, groupTemplates, newTemplate(a))
 	addCommands(root, groupRegister, newRegister(a), newRenew(a), newUnregister(a))
 	addCommands(root, groupDaemon, newServe(a), newDemo(a), newDNS(a), newDoctor(a))

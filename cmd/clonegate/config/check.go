@@ -24,6 +24,7 @@ func check(c *Config, d *decoder, draft bool) {
 	d.checkSecondaries(c)
 	d.checkResolvers(c)
 	d.checkLeases(c)
+	d.checkTraces(c)
 	if p := c.Providers.Process.Network; !p.Addr().Is4() || !p.Addr().IsLoopback() || p.Bits() < 9 || p.Bits() > 24 {
 		d.wrong("providers.process.network", "%s is no part of 127.0.0.0/8 from /9 to /24", p)
 	}
@@ -244,5 +245,20 @@ func (d *decoder) checkLeases(c *Config) {
 	}
 	if l.RenewEvery*3 > l.TTL {
 		d.wrong("leases.renew_every", "%s is more than a third of leases.ttl (%s): two lost renewals would end a lease", l.RenewEvery, l.TTL)
+	}
+}
+
+// checkTraces reports a place for spans that cannot be reached, and spans that
+// have none.
+func (d *decoder) checkTraces(c *Config) {
+	t := c.Traces
+	if t.Endpoint == "" {
+		if t.Begin.OneIn() > 0 {
+			d.wrong("traces.begin", "%s begin a trace, but traces.endpoint names nobody to send it to", t.Begin)
+		}
+		return
+	}
+	if u, err := url.Parse(t.Endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Path == "" {
+		d.wrong("traces.endpoint", "%q is not a URL such as http://10.0.0.7:4318/v1/traces", t.Endpoint)
 	}
 }

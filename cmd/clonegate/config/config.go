@@ -28,6 +28,7 @@ type Config struct {
 	Endpoints    Endpoints       `yaml:"endpoints"`
 	Leases       Leases          `yaml:"leases"`
 	Providers    Providers       `yaml:"providers"`
+	Traces       Traces          `yaml:"traces"`
 	Log          Log             `yaml:"log"`
 }
 
@@ -39,7 +40,7 @@ type Gateway struct {
 	Addresses    []netip.Addr   `yaml:"addresses"`   // empty: derived from Listen
 	TrustedPeers []netip.Prefix `yaml:"trusted_peers"`
 	ProxyPeers   []netip.Prefix `yaml:"proxy_protocol"`
-	AccessLog    bool           `yaml:"access_log"`
+	AccessLog    Share          `yaml:"access_log"`
 	Drain        time.Duration  `yaml:"drain"`
 	Limits       Limits         `yaml:"limits"`
 }
@@ -55,6 +56,8 @@ type Limits struct {
 	QueuePerEndpoint     int           `yaml:"queue_per_endpoint"`
 	IdlePerEndpoint      int           `yaml:"idle_per_endpoint"`
 	IdleConnections      int           `yaml:"idle_connections"`
+	RecordedPerClone     int           `yaml:"recorded_per_clone"`
+	RecordedBytes        int           `yaml:"recorded_bytes"`
 	Head                 time.Duration `yaml:"head"`
 	Idle                 time.Duration `yaml:"idle"`
 	Stall                time.Duration `yaml:"stall"`
@@ -150,6 +153,12 @@ type Providers struct {
 // Process is the provider that runs clones as processes of this machine.
 type Process struct {
 	Network netip.Prefix `yaml:"network"`
+}
+
+// Traces is where spans of requests go.
+type Traces struct {
+	Endpoint string `yaml:"endpoint"` // empty: nowhere
+	Begin    Share  `yaml:"begin"`
 }
 
 // Log is what the daemon says about itself, on its standard error.

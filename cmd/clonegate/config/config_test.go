@@ -48,7 +48,7 @@ func TestLaterSourcesWin(t *testing.T) {
 		{"gateway.redirect, off in the file", c.Gateway.Redirect.On(), false},
 		{"gateway.drain, from --set", c.Gateway.Drain, 7 * time.Second},
 		{"leases.ttl, by default", c.Leases.TTL, 2 * time.Minute},
-		{"gateway.access_log, by default", c.Gateway.AccessLog, true},
+		{"gateway.access_log, by default", c.Gateway.AccessLog.OneIn(), 100},
 		{"zone_aliases, with commas", len(c.ZoneAliases), 2},
 		{"dns.resolvers[0].clone, a number", string(c.DNS.Resolvers[0].Clone), "1234"},
 		{"dns.resolvers[0].upstreams[0]", c.DNS.Resolvers[0].Upstreams[0], netip.MustParseAddrPort("[::1]:53")},
@@ -85,7 +85,13 @@ func TestProblemsHaveAPlaceAndAHint(t *testing.T) {
 		{name: "alias", file: "zone: &z a.test\n", want: "F:1:7: zone: anchors, aliases and tags are not used here"},
 		{name: "no address", file: "zone: a.test\ngateway: {listen: localhost:443}\n", want: `gateway.listen: "localhost:443" is not an address and port such as 127.0.0.1:8443 or :443, or off`},
 		{name: "no duration", file: "zone: a.test\nleases: {ttl: 120}\n", want: `F:2:15: leases.ttl: "120" is not a duration with its unit`},
-		{name: "no bool", file: "zone: a.test\ngateway: {access_log: yes}\n", want: `"yes" is not true or false`},
+		{name: "no bool", file: "zone: a.test\ncertificates: {acme: {nested: yes}}\n", want: `"yes" is not true or false`},
+		{name: "no share", file: "zone: a.test\ngateway: {access_log: true}\n", want: `"true" is not off, all, or 1/N for one in N, such as 1/100`},
+		{name: "a share of one", file: "zone: a.test\ngateway: {access_log: 1/1}\n", want: `"1/1" is not off, all, or 1/N`},
+		{name: "a share of nothing", file: "zone: a.test\ngateway: {access_log: 1/0}\n", want: `"1/0" is not off, all, or 1/N`},
+		{name: "a share in another spelling", file: "zone: a.test\ngateway: {access_log: 1/010}\n", want: `"1/010" is not off, all, or 1/N`},
+		{name: "no URL for traces", file: "zone: a.test\ntraces: {endpoint: \"10.0.0.7:4318\"}\n", want: `traces.endpoint: "10.0.0.7:4318" is not a URL such as http://10.0.0.7:4318/v1/traces`},
+		{name: "traces that go nowhere", file: "zone: a.test\ntraces: {begin: 1/10}\n", want: `traces.begin: 1/10 begin a trace, but traces.endpoint names nobody to send it to`},
 		{name: "no network", file: "zone: a.test\nendpoints: {allow: [10.0.0.1]}\n", want: `F:2:21: endpoints.allow[0]: "10.0.0.1" is not a network`},
 		{name: "network with host bits", file: "zone: a.test\nendpoints: {allow: [10.0.0.1/8]}\n", want: "the network is 10.0.0.0/8"},
 		{name: "no level", file: "zone: a.test\nlog: {level: loud}\n", want: "log.level: \"loud\" is not debug, info, warn or error"},
@@ -218,7 +224,7 @@ func TestPrintedConfigurationReadsBackTheSame(t *testing.T) {
 	c := mustLoad(t, "", nil, []string{
 		"zone=test_envs.example.com", "zone_aliases=test-envs.example.com", "data=/srv/cg", "gateway.listen=[::1]:8443",
 		"gateway.addresses=10.0.0.5,fd00::5", "gateway.trusted_peers=10.0.0.0/8", "gateway.drain=90s", "log.level=warn",
-		"certificates.files=[{cert: /a.pem, key: /a.key}]", "gateway.access_log=false",
+		"certificates.files=[{cert: /a.pem, key: /a.key}]", "gateway.access_log=off", "traces.endpoint=http://[::1]:4318/v1/traces", "traces.begin=1/1000",
 		"dns.resolvers=[{listen: 127.0.0.1:53, clone: 0012, upstreams: ['1.1.1.1:53']}, {listen: 127.0.0.2:53, view: world}, " +
 			"{listen: '127.0.0.1:53', netns: '/run/netns/{id}', refuse_private: true, private_in: [corp.example]}]",
 	})

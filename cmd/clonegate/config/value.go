@@ -41,6 +41,8 @@ func parseValue(dst any, text string) error {
 		return parseInto(p, text, parseLevel, "debug, info, warn or error")
 	case *LogFormat:
 		return parseInto(p, text, parseLogFormat, "auto, text or json")
+	case *Share:
+		return parseInto(p, text, parseShare, "off, all, or 1/N for one in N, such as 1/100")
 	case *Listen:
 		return parseInto(p, text, parseListen, "an address and port such as 127.0.0.1:8443 or :443, or off")
 	}

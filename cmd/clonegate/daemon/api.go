@@ -11,6 +11,7 @@ import (
 	"github.com/clonegate/clonegate/certs"
 	dnsapi "github.com/clonegate/clonegate/dnsd/api"
 	pipelineapi "github.com/clonegate/clonegate/pipeline/api"
+	proxyapi "github.com/clonegate/clonegate/proxy/api"
 	"github.com/clonegate/clonegate/registry/api"
 )
 
@@ -36,6 +37,7 @@ func (d *Daemon) openAPI(context.Context) error {
 	if err := pipelineapi.Register(a.Huma(), pipelineapi.Config{Templates: d.templates, Output: d.launcher}); err != nil {
 		return err
 	}
+	proxyapi.Register(a, d.gateway)
 	if d.dns != nil {
 		dnsapi.Register(a.Huma(), d.dns)
 	}

@@ -16,12 +16,14 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/clonegate/clonegate/cmd/clonegate/config"
 	"github.com/clonegate/clonegate/dnsd"
 	"github.com/clonegate/clonegate/pipeline"
 	"github.com/clonegate/clonegate/pipeline/oci"
 	"github.com/clonegate/clonegate/pipeline/process"
+	"github.com/clonegate/clonegate/proxy"
 	"github.com/clonegate/clonegate/registry"
 	"github.com/clonegate/clonegate/registry/sqlite"
 )
@@ -53,7 +55,9 @@ type Daemon struct {
 	registry     *registry.Registry
 	addresses    Addresses
 	certificates certificateSource
-	dns          *dnsd.Server // nil if no DNS is served
+	dns          *dnsd.Server             // nil if no DNS is served
+	traces       *sdktrace.TracerProvider // nil if none are made
+	gateway      *proxy.Gateway
 
 	provider  *process.Provider
 	templates *oci.Store
@@ -93,6 +97,7 @@ func Open(ctx context.Context, opts Options) (_ *Daemon, err error) {
 		d.openRegistry,
 		d.openCertificates,
 		d.openDNS,
+		d.openTraces,
 		d.openGateway,
 		d.openLauncher,
 		d.openAPI,
@@ -201,6 +206,7 @@ func (d *Daemon) ready() error {
 
 // close lets go of everything, in the opposite order of Open.
 func (d *Daemon) close() {
+	d.closeTraces()
 	if d.store != nil {
 		if err := d.store.Close(); err != nil {
 			d.log.Error("the registry's file was not closed cleanly", "err", err)

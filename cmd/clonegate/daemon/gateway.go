@@ -32,6 +32,8 @@ func (d *Daemon) openGateway(context.Context) error {
 			QueuePerEndpoint: cfg.Limits.QueuePerEndpoint,
 			IdlePerEndpoint:  cfg.Limits.IdlePerEndpoint,
 			IdleConns:        cfg.Limits.IdleConnections,
+			RequestsRecorded: cfg.Limits.RecordedPerClone,
+			RecordedBytes:    cfg.Limits.RecordedBytes,
 			HeadTimeout:      cfg.Limits.Head,
 			IdleTimeout:      cfg.Limits.Idle,
 			StallTimeout:     cfg.Limits.Stall,
@@ -43,8 +45,11 @@ func (d *Daemon) openGateway(context.Context) error {
 			DrainGrace:       cfg.Drain,
 		},
 	}
-	if cfg.AccessLog {
-		pc.AccessLog, pc.LogOneIn = log, 1
+	if n := cfg.AccessLog.OneIn(); n > 0 {
+		pc.AccessLog, pc.LogOneIn = log, n
+	}
+	if d.traces != nil {
+		pc.Tracer, pc.TraceOneIn = d.traces.Tracer("clonegate"), d.cfg.Traces.Begin.OneIn()
 	}
 	gateway, err := proxy.New(pc)
 	if err != nil {
@@ -54,6 +59,7 @@ func (d *Daemon) openGateway(context.Context) error {
 	if d.sockets.redirect != nil {
 		listeners.Redirect = []net.Listener{d.sockets.redirect}
 	}
+	d.gateway = gateway
 	d.parts = append(d.parts, part{"gateway", func(ctx context.Context) error { return gateway.Run(ctx, listeners) }})
 	return nil
 }

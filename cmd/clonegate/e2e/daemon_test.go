@@ -70,7 +70,7 @@ log: {format: json}
 `, zone, zoneAlias, g.data, freeNetwork(t))
 	defaults := map[string]string{
 		"api":       `{listen: "127.0.0.1:0"}`,
-		"gateway":   `{listen: "127.0.0.1:0", redirect: "127.0.0.1:0", access_log: false, drain: 5s}`,
+		"gateway":   `{listen: "127.0.0.1:0", redirect: "127.0.0.1:0", access_log: off, drain: 5s}`,
 		"dns":       `{listen: "127.0.0.1:0"}`,
 		"endpoints": `{allow: [127.0.0.0/8, 10.0.0.0/8]}`,
 	}

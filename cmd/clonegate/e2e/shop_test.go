@@ -35,7 +35,7 @@ func (g *gateway) up(args ...string) *api.Clone {
 // as clones that are registered by a script expect.
 func fixedPorts(t *testing.T) string {
 	t.Helper()
-	return fmt.Sprintf("gateway: {listen: \"127.0.0.1:%s\", redirect: \"127.0.0.1:0\", access_log: false, drain: 10s}\napi: {listen: \"127.0.0.1:%s\"}", freePort(t), freePort(t))
+	return fmt.Sprintf("gateway: {listen: \"127.0.0.1:%s\", redirect: \"127.0.0.1:0\", access_log: off, drain: 10s}\napi: {listen: \"127.0.0.1:%s\"}", freePort(t), freePort(t))
 }
 
 // treeDigest returns one digest of every file below a directory.
