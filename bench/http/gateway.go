@@ -22,18 +22,17 @@ type gateway struct {
 
 // A kind is a server that can be put to the test.
 type kind struct {
-	name    string
-	program lab.Program // the zero Program for our own
-	start   func(ctx context.Context, s *site) (*gateway, error)
+	lab.Server
+	start func(ctx context.Context, s *site) (*gateway, error)
 }
 
 // kinds are all of them; the first is ours.
 func kinds() []kind {
 	return []kind{
-		{lab.Ours, lab.Program{}, startOurs},
-		{"nginx", lab.Program{Name: "nginx", Package: "nginx"}, startNginx},
-		{"HAProxy", lab.Program{Name: "haproxy", Package: "haproxy"}, startHAProxy},
-		{"Caddy", lab.Program{Name: "caddy", Module: "github.com/caddyserver/caddy/v2/cmd/caddy@v2.11.9"}, startCaddy},
+		{lab.Server{Name: lab.Ours}, startOurs},
+		{lab.Server{Name: "nginx", Program: lab.Program{Name: "nginx", Package: "nginx"}}, startNginx},
+		{lab.Server{Name: "HAProxy", Program: lab.Program{Name: "haproxy", Package: "haproxy"}}, startHAProxy},
+		{lab.Server{Name: "Caddy", Program: lab.Program{Name: "caddy", Module: "github.com/caddyserver/caddy/v2/cmd/caddy@v2.11.9"}}, startCaddy},
 	}
 }
 

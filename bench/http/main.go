@@ -12,10 +12,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -42,27 +38,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) == 2 && args[0] == originJob {
 		return serveOrigin(ctx, args[1])
 	}
-	b, err := parse(args, stdout, stderr)
+	var servers []lab.Server
+	for _, k := range kinds() {
+		servers = append(servers, k.Server)
+	}
+	o, err := lab.ParseOptions("bench-http", args, "1000,10000", servers, testKeys(), stdout, stderr)
 	if err != nil {
 		return err
 	}
-	return b.run(ctx)
+	b := &bench{Options: o, scale: full()}
+	if o.Smoke {
+		b.scale = smoke()
+	}
+	return b.run(ctx, servers)
 }
 
 // A bench is what the command line asks for.
 type bench struct {
-	clones    []int
-	rounds    int
-	dur       time.Duration
-	tests     []string // empty: all
-	only      []string // gateways; empty: all
-	smoke     bool
-	clonegate string
-	dir       string
-	readme    string
-	scale     scale
-
-	stdout, stderr io.Writer
+	*lab.Options
+	scale scale
 }
 
 // A scale is how much of everything a test takes.
@@ -91,75 +85,3 @@ func smoke() scale {
 		changes: 2, churn: 2, gap: 100 * time.Millisecond, bound: 5 * time.Second,
 	}
 }
-
-func parse(args []string, stdout, stderr io.Writer) (*bench, error) {
-	b := &bench{scale: full(), stdout: stdout, stderr: stderr}
-	flags := flag.NewFlagSet("bench-http", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	clones := flags.String("clones", "1000,10000", "numbers of registered clones; a table each")
-	flags.IntVar(&b.rounds, "rounds", 3, "rounds; each starts every gateway anew")
-	flags.DurationVar(&b.dur, "dur", 4*time.Second, "time of one measurement")
-	tests := flags.String("tests", "", "tests to run, by comma, as listed by -tests help; default: all")
-	only := flags.String("only", "", "gateways to test, by comma, as in clonegate,HAProxy; default: all")
-	flags.BoolVar(&b.smoke, "smoke", false, "see that everything works, with what this machine has, and measure nothing")
-	flags.StringVar(&b.clonegate, "clonegate", "bin/clonegate", "the program to test")
-	flags.StringVar(&b.dir, "dir", "build/bench", "directory for programs and data")
-	flags.StringVar(&b.readme, "readme", "bench/README.md", "file that full runs write their tables to")
-	if err := flags.Parse(args); err != nil {
-		return nil, err
-	}
-	b.tests, b.only = list(*tests), list(*only)
-	for _, text := range list(*clones) {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > newClones {
-			return nil, fmt.Errorf("-clones: %q is no number from 1 to %d", text, newClones)
-		}
-		b.clones = append(b.clones, n)
-	}
-	if b.smoke {
-		b.clones, b.rounds, b.dur, b.scale = []int{20}, 1, 50*time.Millisecond, smoke()
-	}
-	if b.rounds < 1 || b.dur <= 0 {
-		return nil, errors.New("-rounds and -dur have to be above 0")
-	}
-	for _, path := range []*string{&b.clonegate, &b.dir} { // programs run in directories of their own
-		var err error
-		if *path, err = filepath.Abs(*path); err != nil {
-			return nil, err
-		}
-	}
-	return b, b.check()
-}
-
-// check refuses names that do not exist.
-func (b *bench) check() error {
-	var names []string
-	for _, k := range kinds() {
-		names = append(names, k.name)
-	}
-	for _, name := range b.only {
-		if !slices.Contains(names, name) {
-			return fmt.Errorf("-only: there is no gateway %q; there are %s", name, strings.Join(names, ", "))
-		}
-	}
-	for _, key := range b.tests {
-		if !slices.Contains(testKeys(), key) {
-			return fmt.Errorf("-tests: there is no test %q; there are %s", key, strings.Join(testKeys(), ", "))
-		}
-	}
-	return nil
-}
-
-func list(text string) []string {
-	if text == "" {
-		return nil
-	}
-	return strings.Split(text, ",")
-}
-
-// wants reports whether a test is to run.
-func (b *bench) wants(key string) bool { return len(b.tests) == 0 || slices.Contains(b.tests, key) }
-
-// whole reports whether nothing was left out, so that the tables may replace
-// those of the last run.
-func (b *bench) whole() bool { return !b.smoke && len(b.tests) == 0 && len(b.only) == 0 }

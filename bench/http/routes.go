@@ -9,9 +9,6 @@ import (
 	"github.com/clonegate/clonegate/bench/load"
 )
 
-// newClones is the first clone that is registered during a measurement.
-const newClones = 100_000
-
 // route registers clones one after another and waits until each is served.
 func (b *block) route(ctx context.Context, g *gateway) error {
 	var calls, firsts []time.Duration

@@ -81,13 +81,10 @@ func workloads() []workload {
 	}
 }
 
-// foreignKey is how many cores were busy with something else.
-const foreignKey = "foreign"
-
 // work measures one workload.
 func (b *block) work(ctx context.Context, w workload, g *gateway) error {
 	plan := b.plan(w.plan(b.scale), g)
-	plan.Dur = b.dur
+	plan.Dur = b.Dur
 	r, err := plan.Run(ctx, w.drive)
 	if err != nil {
 		return err
@@ -101,7 +98,7 @@ func (b *block) work(ctx context.Context, w workload, g *gateway) error {
 	add("rate", r.Rate())
 	add("p50", millis(r.Latency(50)))
 	add("p99", millis(r.Latency(99)))
-	b.results.Add(foreignKey, lab.Ours, r.Cost.Foreign.Seconds()/r.Cost.Elapsed.Seconds())
+	b.results.Add(lab.Foreign, lab.Ours, r.Cost.Foreign.Seconds()/r.Cost.Elapsed.Seconds())
 	return nil
 }
 
