@@ -64,6 +64,12 @@ func (e *engine) route(ctx context.Context, c client, x *exchange, t *trip) *ref
 	if x.tenant.atWork.Add(1) > int64(e.g.cfg.Limits.RequestsPerClone) {
 		return &refusal{reason: Overloaded}
 	}
+	if faults := x.tenant.faults.Load(); faults != nil {
+		var refused *refusal
+		if c, refused = e.suffer(ctx, c, x, *faults); refused != nil {
+			return refused
+		}
+	}
 	if p.protocol() == registry.H2C {
 		return e.h2c.forward(ctx, c, x, p)
 	}
@@ -135,7 +141,7 @@ func (e *engine) forward(ctx context.Context, c client, x *exchange, p *pool, t 
 	if t.out, refused = e.head(t.out[:0], x); refused != nil {
 		return refused
 	}
-	t.begin(c, &x.request, x.start, e.g.cfg.Limits.ResponseTimeout)
+	t.begin(c, &x.request, x.sentOn(), e.g.cfg.Limits.ResponseTimeout)
 	if refused := e.try(ctx, x, p, t.send); refused != nil {
 		t.end()
 		return refused
@@ -190,13 +196,17 @@ func (e *engine) try(ctx context.Context, x *exchange, p *pool, send func(contex
 // refuse answers a request in a clone's place.
 func (e *engine) refuse(c client, x *exchange, r *refusal) {
 	x.reason, x.cause, x.status = r.reason, r.cause, r.reason.Status()
-	if r.reason == ClientGone {
+	if r.reason == Injected {
+		x.status = x.met.status()
+	}
+	if r.reason == ClientGone || x.isBroken() {
 		return
 	}
 	if r.reason == Overloaded && x.tenant != nil {
 		x.tenant.turned.Add(1)
 	}
 	told := e.g.explain(r.reason, x.target, r.cause, x.id.String())
+	told.Status = x.status
 	h, body, err := e.g.pages.render(told, wantsPage(x.request.fields), isNavigation(&x.request))
 	if err != nil {
 		e.g.cfg.Log.Error("page not rendered", "request", x.id.String(), "err", err)

@@ -51,6 +51,7 @@ type exchange struct {
 	target  target
 	choice  choice
 
+	met       *met // of the clone's faults; nil: none
 	trace     tracing
 	tenant    *tenant // nil if the request led to none
 	pool      *pool   // nil if it led to none
@@ -70,6 +71,7 @@ type exchange struct {
 func (x *exchange) begin(start time.Time, peer netip.Addr, trusted bool, proto string) {
 	x.id, x.start, x.peer, x.trusted, x.proto = newRequestID(), start, peer, trusted, proto
 	x.request, x.target, x.choice = request{}, target{}, choice{}
+	x.met = nil
 	x.trace, x.tenant, x.pool, x.working, x.tunnelled = tracing{}, nil, nil, false, false
 	x.endpoint, x.dial, x.waited = nil, 0, 0
 	x.status, x.reason, x.cause = 0, "", ""
@@ -119,7 +121,7 @@ func (g *Gateway) logs(x *exchange) bool {
 }
 
 func (x *exchange) attrs(dur time.Duration) []slog.Attr {
-	attrs := make([]slog.Attr, 0, 18)
+	attrs := make([]slog.Attr, 0, 19)
 	if c := x.target.clone; c != nil {
 		attrs = append(attrs, slog.String("clone", string(c.ID)), slog.String("service", x.target.service))
 	}
@@ -136,6 +138,9 @@ func (x *exchange) attrs(dur time.Duration) []slog.Attr {
 	}
 	if x.trace.id != (traceID{}) {
 		attrs = append(attrs, slog.String("trace", x.trace.id.String()))
+	}
+	if x.met != nil {
+		attrs = append(attrs, slog.String("faults", x.met.names))
 	}
 	if x.reason != "" {
 		attrs = append(attrs, slog.String("reason", string(x.reason)))

@@ -238,6 +238,10 @@ func explainTraffic(a *answer, t target, cause string, l Limits) {
 	case UpstreamTimeout:
 		a.Title = who + " did not answer in time"
 		a.Detail = fmt.Sprintf("It took the request and sent nothing for %s.", span(l.ResponseTimeout))
+	case Injected:
+		a.Title = who + " fails on purpose"
+		a.Detail = sentence(cause)
+		a.Commands = []command{{"See its faults", "clonegate fault list " + string(t.clone.ID)}, {"End them", "clonegate fault remove " + string(t.clone.ID)}}
 	case Loop:
 		a.Title = "This request goes in circles"
 		a.Detail = fmt.Sprintf("It has reached %s before: the clone sends it back to the gateway.", who)

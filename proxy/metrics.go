@@ -16,6 +16,7 @@ type metrics struct {
 	latency *histogram
 	reasons *prometheus.CounterVec
 	refused prometheus.Counter
+	faults  *prometheus.CounterVec
 	http2   *prometheus.CounterVec
 	events  [http2.NumEvents]prometheus.Counter // of http2
 	journal prometheus.Collector
@@ -30,6 +31,10 @@ func newMetrics(ts *tenants) *metrics {
 			Name: "clonegate_proxy_gateway_answers_total",
 			Help: "Requests that the gateway answered, cut or lost itself, by reason.",
 		}, []string{"reason"}),
+		faults: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "clonegate_proxy_faults_total",
+			Help: "Times that a request met a fault on demand, by kind.",
+		}, []string{"kind"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "clonegate_proxy_connections_refused_total",
 			Help: "Connections closed at once because their source had too many.",
@@ -59,7 +64,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 		return nil
 	}
 	var done []prometheus.Collector
-	for _, c := range []prometheus.Collector{m.latency, m.reasons, m.refused, m.http2, m.journal, m.clones} {
+	for _, c := range []prometheus.Collector{m.latency, m.reasons, m.refused, m.faults, m.http2, m.journal, m.clones} {
 		if err := r.Register(c); err != nil {
 			for _, d := range done {
 				r.Unregister(d)

@@ -38,6 +38,7 @@ const (
 	UpstreamBroken  Reason = "upstream-broken"  // 502: the clone gave no valid answer
 	UpstreamTimeout Reason = "upstream-timeout" // 504: the clone gave no answer in time
 	CutByClone      Reason = "cut-by-clone"     // in logs only: the clone ended its answer half way
+	Injected        Reason = "fault"            // the status that was asked for: a fault that somebody added to the clone
 	Loop            Reason = "loop"             // 508: the request came back to the gateway
 	MethodRefused   Reason = "method-refused"   // 501: CONNECT
 	InternalError   Reason = "internal-error"   // 500: a fault of the gateway
@@ -66,7 +67,7 @@ func (r Reason) Status() int {
 		return 501
 	case Failed, AddressRefused, Untrusted, UpstreamBroken, CutByClone:
 		return 502
-	case Starting, Asleep, Stopping, NoEndpoint, Unhealthy, Unreachable, Overloaded:
+	case Starting, Asleep, Stopping, NoEndpoint, Unhealthy, Unreachable, Overloaded, Injected:
 		return 503
 	case UpstreamTimeout:
 		return 504

@@ -20,8 +20,9 @@ type tenant struct {
 
 	atWork  atomic.Int64 // requests
 	pools   atomic.Pointer[map[string]*pool]
-	turned  atomic.Uint64           // requests and tunnels refused as too many
-	journal atomic.Pointer[journal] // of this life; nil before its first request
+	faults  atomic.Pointer[[]*trouble] // nil: none
+	turned  atomic.Uint64              // requests and tunnels refused as too many
+	journal atomic.Pointer[journal]    // of this life; nil before its first request
 
 	mu       sync.Mutex
 	revision uint64               // guarded by mu; of the record the pools show
@@ -45,6 +46,7 @@ func (t *tenant) update(c *registry.Clone) {
 		return
 	}
 	t.revision = c.Revision
+	t.setFaultsLocked(c)
 	old := *t.pools.Load()
 	now := make(map[string]*pool, len(c.Services))
 	for name, service := range c.Services {
@@ -60,6 +62,22 @@ func (t *tenant) update(c *registry.Clone) {
 		if now[name] == nil {
 			p.update(nil)
 		}
+	}
+}
+
+// setFaultsLocked makes the faults those of a record.
+func (t *tenant) setFaultsLocked(c *registry.Clone) {
+	if t.leaving {
+		return // nothing is to wait any more
+	}
+	var old []*trouble
+	if all := t.faults.Load(); all != nil {
+		old = *all
+	}
+	if now := troublesOf(c, old); now != nil {
+		t.faults.Store(&now)
+	} else {
+		t.faults.Store(nil)
 	}
 }
 
@@ -112,11 +130,17 @@ func (t *tenant) load() (conns, waiting int) {
 	return conns, waiting
 }
 
-// shutTunnels tells both ends of every tunnel that the other is going away.
+// shutTunnels tells both ends of every tunnel that the other is going away, and
+// ends what faults make wait.
 func (t *tenant) shutTunnels() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.leaving = true
+	if faults := t.faults.Swap(nil); faults != nil {
+		for _, f := range *faults {
+			close(f.over)
+		}
+	}
 	for tun := range t.tunnels {
 		tun.shut()
 	}

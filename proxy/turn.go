@@ -199,7 +199,7 @@ func methodName(b []byte) string {
 // whether the connection goes on.
 func (t *turn) settle() bool {
 	switch {
-	case t.left.Load(), t.x.reason == ClientGone, t.began && !t.ended:
+	case t.left.Load(), t.x.reason == ClientGone, t.x.isBroken(), t.began && !t.ended:
 		t.abort()
 		return false
 	case !t.body.Over() && !t.passOver(), !t.keep && t.x.reason != "":

@@ -35,7 +35,9 @@ func (e *engine) tunnel(c client, x *exchange, t *trip) *refusal {
 	t.backend = nil
 	backend.SetDeadline(time.Time{})
 	client, clientEarly := c.takeOver()
-	tun.run(client, backend, clientEarly, early)
+	end, up, down := x.met.befall(x, tun, client, backend)
+	tun.run(up, down, clientEarly, early)
+	end()
 	x.sent.Store(tun.down.moved.Load())
 	x.received.Store(tun.up.moved.Load())
 	return nil

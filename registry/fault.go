@@ -58,7 +58,7 @@ type FaultSpec struct {
 	Delay     Milliseconds `json:"delay_ms,omitempty" doc:"Of latency and dns-delay: how long it takes, in milliseconds; at most 60000, and 10000 for DNS."`
 	Jitter    Milliseconds `json:"jitter_ms,omitempty" doc:"By how many milliseconds the delay varies both ways, at random; at most the delay."`
 	Status    int          `json:"status,omitempty" doc:"Of abort: the status of the answer, 400 to 599."`
-	Rate      int64        `json:"rate,omitempty" doc:"Of bandwidth: octets a second, 256 to 1073741824, which all that it befalls share."`
+	Rate      int64        `json:"rate,omitempty" doc:"Of bandwidth: octets a second, 1024 to 1073741824, which all that it befalls share."`
 	Direction Direction    `json:"direction,omitempty" enum:"both,up,down" doc:"Of bandwidth: up is what clients send, down what they receive. Default both."`
 }
 
@@ -86,7 +86,7 @@ const (
 	faultLife     = 10 * time.Minute
 	maxLatency    = 60 * time.Second
 	maxDNSDelay   = 10 * time.Second
-	minRate       = 256
+	minRate       = 1024
 	maxRate       = 1 << 30
 	maxPathPrefix = 1024
 )

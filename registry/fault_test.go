@@ -278,7 +278,7 @@ func TestFaultRequests(t *testing.T) {
 		{registry.FaultSpec{Kind: "abort"}, 60, "status"},
 		{registry.FaultSpec{Kind: "abort", Status: 200}, 60, "status"},
 		{registry.FaultSpec{Kind: "latency", Delay: 5, Status: 503}, 60, "status"},
-		{registry.FaultSpec{Kind: "bandwidth", Rate: 255}, 60, "rate"},
+		{registry.FaultSpec{Kind: "bandwidth", Rate: 1023}, 60, "rate"},
 		{registry.FaultSpec{Kind: "bandwidth", Rate: 1<<30 + 1}, 60, "rate"},
 		{registry.FaultSpec{Kind: "bandwidth", Rate: 1024, Direction: "left"}, 60, "direction"},
 		{registry.FaultSpec{Kind: "reset", Service: "wwww"}, 60, "service"},
