@@ -160,7 +160,7 @@ func (v *view) carry(f *flight) bool {
 		return false
 	}
 	servers := v.order(f.group)
-	if len(servers) == 0 || v.health.isDown(servers[0], v.now()) {
+	if len(servers) == 0 || v.health.isDown(servers[0]) {
 		return false
 	}
 	c := v.couriers[v.turn.Add(1)%uint32(len(v.couriers))]

@@ -92,6 +92,7 @@ type Server struct {
 	renewals chan renewal
 	busy     busy // questions waiting, by group of upstreams
 	health   health
+	loops    loops
 	caseLost serverSet // servers that do not repeat the case of a name
 	couriers []*courier
 	turn     atomic.Uint32  // of the couriers
@@ -222,6 +223,7 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 		g.Go(func() error { c.run(ctx); return nil })
 	}
 	g.Go(func() error { s.serveRenewals(ctx); return nil })
+	g.Go(func() error { s.serveProbes(ctx); return nil })
 	s.serveTransfers(ctx, g, fronts)
 	for _, f := range fronts {
 		f.serve(ctx, g)

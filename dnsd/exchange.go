@@ -34,7 +34,7 @@ func (s *Server) try(ctx context.Context, server netip.AddrPort, q question, car
 			m, err = nil, s.panicked(p)
 		}
 	}()
-	start := s.now()
+	start, begun := s.now(), time.Now()
 	patience := s.timing.try
 	if carried != nil {
 		start = carried.start
@@ -54,7 +54,9 @@ func (s *Server) try(ctx context.Context, server netip.AddrPort, q question, car
 		m, err = s.exchangeTCP(ctx, server, s.upstreamQuery(q, server, true))
 	}
 	s.metrics.upstreamSeconds.Observe(s.now().Sub(start).Seconds())
-	if !errors.Is(err, context.Canceled) { // another server was faster, which says nothing about this one
+	// One that another server overtook has failed as well if it was silent for
+	// long; a probe will soon tell.
+	if !errors.Is(err, context.Canceled) || s.timing.try-patience+time.Since(begun) >= s.timing.hedge {
 		s.health.note(server, err != nil, s.now())
 	}
 	if err == nil && m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError {

@@ -2,7 +2,9 @@ package dnsd
 
 import (
 	"net"
+	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/clonegate/clonegate/registry"
@@ -101,10 +103,34 @@ func (s *Server) Watchers() int {
 // InNamespace calls a function inside a network namespace.
 func InNamespace(path string, f func() error) error { return inNamespace(path, f) }
 
+// IsLoopProbe reports whether a question looks for loops.
+func IsLoopProbe(m *dns.Msg) bool {
+	return len(m.Question) == 1 && strings.Contains(strings.ToLower(m.Question[0].Name), loopMark)
+}
+
 // Listeners returns how many listeners are open.
 func (s *Server) Listeners() int {
 	if all := s.fronts.Load(); all != nil {
 		return len(*all)
 	}
 	return 0
+}
+
+// ProbeNow makes the next look for loops due.
+func (s *Server) ProbeNow() {
+	s.loops.mu.Lock()
+	defer s.loops.mu.Unlock()
+	for server, p := range s.loops.probed {
+		p.at = time.Time{}
+		s.loops.probed[server] = p
+	}
+}
+
+// SetLoop says that an upstream sends questions back, as its last probe has shown.
+func (s *Server) SetLoop(server netip.AddrPort) {
+	s.loops.mu.Lock()
+	defer s.loops.mu.Unlock()
+	s.loops.probed = map[netip.AddrPort]loopProbe{server: {at: time.Now(), back: true}}
+	s.loops.looping = map[netip.AddrPort]bool{server: true}
+	s.loops.found.Store(1)
 }

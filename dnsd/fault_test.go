@@ -119,3 +119,5 @@ type fixed struct{}
 func (fixed) Answer(dns.Question) *dnsd.Answer { return &dnsd.Answer{Rcode: dns.RcodeRefused} }
 func (fixed) Route(dns.Question) dnsd.Route    { return dnsd.Route{} }
 func (fixed) Amend(dns.Question, *dns.Msg)     {}
+
+func (fixed) Upstreams(func(string, dnsd.Route)) {}

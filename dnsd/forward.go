@@ -147,11 +147,11 @@ func (s *Server) newEntry(k cacheKey, m *dns.Msg, now time.Time) *entry {
 var errNoUpstream = errors.New("no upstream server is known; name one for this listener or in the resolv.conf")
 
 // order returns the servers of a group in the order in which to ask them, but
-// for this server itself.
+// for this server itself and those that would ask it.
 func (s *Server) order(g group) []netip.AddrPort {
-	servers := slices.DeleteFunc(slices.Clone(g.servers), s.isOwn)
+	servers := slices.DeleteFunc(slices.Clone(g.servers), func(a netip.AddrPort) bool { return s.isOwn(a) || s.loops.has(a) })
 	if len(servers) > 1 {
-		s.health.sort(servers, s.now())
+		s.health.sort(servers)
 	}
 	return servers
 }
@@ -167,7 +167,7 @@ func (s *Server) exchange(ctx context.Context, q question, g group, first *attem
 	}
 	servers := s.order(g)
 	if len(servers) == 0 {
-		return nil, fmt.Errorf("upstream %s is this server itself", g.key)
+		return nil, fmt.Errorf("upstream %s is this server itself, or sends questions back to it", g.key)
 	}
 	patience := s.timing.total
 	if first != nil {
@@ -256,17 +256,19 @@ func (b *busy) leave(group string) {
 	}
 }
 
-// health remembers which servers failed a moment ago. They are asked last, not
-// left out, and first again soon: a server that returns is used within that time.
+// health remembers which servers failed. They are asked last, not left out,
+// until they answer again: a question, or one of the probes that they get.
 type health struct {
 	mu     sync.Mutex
-	failed map[netip.AddrPort]time.Time // guarded by mu
+	failed map[netip.AddrPort]*failedServer // guarded by mu
 }
 
-const (
-	failureMemory    = 2 * time.Second
-	maxFailedServers = 256
-)
+type failedServer struct {
+	asked   time.Time // when a client's question failed last
+	probing bool
+}
+
+const maxFailedServers = 256
 
 func (h *health) note(server netip.AddrPort, failed bool, now time.Time) {
 	h.mu.Lock()
@@ -275,31 +277,63 @@ func (h *health) note(server netip.AddrPort, failed bool, now time.Time) {
 		delete(h.failed, server)
 		return
 	}
-	if h.failed == nil || len(h.failed) >= maxFailedServers {
-		h.failed = map[netip.AddrPort]time.Time{}
+	if f := h.failed[server]; f != nil {
+		f.asked = now
+		return
 	}
-	h.failed[server] = now
+	if h.failed == nil || len(h.failed) >= maxFailedServers {
+		h.failed = map[netip.AddrPort]*failedServer{}
+	}
+	h.failed[server] = &failedServer{asked: now}
 }
 
-// sort moves the servers that failed a moment ago behind the others.
-func (h *health) sort(servers []netip.AddrPort, now time.Time) {
+// toProbe returns the servers to probe now; probed is called for each.
+func (h *health) toProbe(now time.Time) []netip.AddrPort {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	slices.SortStableFunc(servers, func(a, b netip.AddrPort) int {
-		return h.rank(a, now) - h.rank(b, now)
-	})
+	var out []netip.AddrPort
+	for server, f := range h.failed {
+		switch {
+		case f.probing:
+		case now.Sub(f.asked) > probeMemory:
+			delete(h.failed, server) // nobody needs it; if somebody does, it is tried
+		default:
+			f.probing = true
+			out = append(out, server)
+		}
+	}
+	return out
 }
 
-func (h *health) rank(server netip.AddrPort, now time.Time) int {
-	if at, ok := h.failed[server]; ok && now.Sub(at) < failureMemory {
+// probed notes what came of a probe.
+func (h *health) probed(server netip.AddrPort, answered bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f := h.failed[server]; f != nil {
+		f.probing = false
+	}
+	if answered {
+		delete(h.failed, server)
+	}
+}
+
+// sort moves the servers that failed behind the others.
+func (h *health) sort(servers []netip.AddrPort) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	slices.SortStableFunc(servers, func(a, b netip.AddrPort) int { return h.rankLocked(a) - h.rankLocked(b) })
+}
+
+func (h *health) rankLocked(server netip.AddrPort) int {
+	if h.failed[server] != nil {
 		return 1
 	}
 	return 0
 }
 
-// isDown reports whether a server failed a moment ago.
-func (h *health) isDown(server netip.AddrPort, now time.Time) bool {
+// isDown reports whether a server failed and has not answered since.
+func (h *health) isDown(server netip.AddrPort) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.rank(server, now) > 0
+	return h.rankLocked(server) > 0
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -178,7 +179,8 @@ func TestLostPacket(t *testing.T) {
 	}
 }
 
-// TestServerReturns: one that failed is asked first again soon.
+// TestServerReturns: one that failed is left alone while another answers, and
+// asked first again within 2 s of its return, though no client has tried it.
 func TestServerReturns(t *testing.T) {
 	t.Parallel()
 	var dead atomic.Bool
@@ -189,22 +191,51 @@ func TestServerReturns(t *testing.T) {
 		}
 	})
 	second := newUpstream(t, says(0, []string{" 0 IN A 198.51.100.2"}, nil))
-	now := time.Now()
-	var later atomic.Int64
 	s := serveWith(t, dnsd.Config{Directory: newWorld(t)}, func(s *dnsd.Server) {
-		s.SetClock(func() time.Time { return now.Add(time.Duration(later.Load())) })
 		s.SetTiming(100*time.Millisecond, 5*time.Second, 0, 0, 0)
 	}, to(first, second))
 	get := func() string { return short(ask(t, s.addrs[0], "www.example.", dns.TypeA)) }
 	get()
-	asked := first.count()
-	if got := get(); got != "NOERROR; A 198.51.100.2" || first.count() != asked {
-		t.Errorf("right after a failure: %s, want the second server at once", got)
+	count := first.count()
+	for range 50 {
+		if got := get(); got != "NOERROR; A 198.51.100.2" || first.count() != count {
+			t.Fatalf("after a failure: %s, want the second server at once", got)
+		}
 	}
 	dead.Store(false)
-	later.Store(int64(2 * time.Second))
-	if got := get(); got != "NOERROR; A 198.51.100.1" {
-		t.Errorf("2 s after the failure: %s, want the first server", got)
+	back := time.Now()
+	until(t, "the first server is asked first", func() bool { return get() == "NOERROR; A 198.51.100.1" })
+	if took := time.Since(back); took > 2*time.Second {
+		t.Errorf("the server was used again after %v, want at most 2 s", took)
+	}
+}
+
+// TestOneSilent: with one of two upstreams silent, clients wait for the hedge
+// and a round trip at most, and nobody is refused an answer.
+func TestOneSilent(t *testing.T) {
+	t.Parallel()
+	up := newUpstream(t, says(0, []string{" 60 IN A 198.51.100.1"}, nil))
+	s := serve(t, dnsd.Config{Directory: newWorld(t)}, to(newUpstream(t, silent), up))
+	const n = 300
+	took := make([]time.Duration, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			time.Sleep(time.Duration(i) * 10 * time.Millisecond) // 100 a second
+			start := time.Now()
+			if got := short(ask(t, s.addrs[0], fmt.Sprintf("n%d.example.", i), dns.TypeA)); got != "NOERROR; A 198.51.100.1" {
+				t.Errorf("question %d: %s", i, got)
+			}
+			took[i] = time.Since(start)
+		})
+	}
+	wg.Wait()
+	slices.Sort(took)
+	if p99 := took[n*99/100]; p99 > 300*time.Millisecond {
+		t.Errorf("99 of 100 questions took up to %v, want at most the hedge of 200 ms and a round trip", p99)
+	}
+	if p50 := took[n/2]; p50 > 100*time.Millisecond && !testing.Short() {
+		t.Errorf("half of the questions took %v: the silent server is still asked first", p50)
 	}
 }
 

@@ -221,6 +221,7 @@ func TestJunk(t *testing.T) {
 	s := serveWith(t, dnsd.Config{Directory: newWorld(t, shop("1234"))}, func(s *dnsd.Server) {
 		s.SetTiming(300*time.Millisecond, 0, 300*time.Millisecond, 0, 0)
 	}, nil, to(up))
+	ask(t, s.addrs[0], zone+".", dns.TypeSOA) // everything has started
 	before := runtime.NumGoroutine()
 	most := 0
 	good := wire(nil)

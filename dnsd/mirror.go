@@ -77,6 +77,18 @@ func (m *Mirror) Route(q dns.Question) Route {
 	return m.next.Route(q)
 }
 
+// Upstreams yields the clone's forward rules, and the routes of the rules behind.
+func (m *Mirror) Upstreams(yield func(domain string, r Route)) {
+	if v := m.view.Load(); v != nil {
+		if n := v.ownNames(); n != nil {
+			for _, f := range n.forward {
+				yield(f.zone, Route{f.group})
+			}
+		}
+	}
+	m.next.Upstreams(yield)
+}
+
 // Amend leaves answers to the rules behind.
 func (m *Mirror) Amend(q dns.Question, reply *dns.Msg) { m.next.Amend(q, reply) }
 

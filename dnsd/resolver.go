@@ -115,6 +115,9 @@ func (v *view) step(q *query, q2 question, n *names, ask asker) *result {
 	if r := v.answerZone(q2); r != nil {
 		return r
 	}
+	if r := v.answerProbe(q2); r != nil {
+		return r
+	}
 	if r := v.answerRules(q2); r != nil {
 		return r
 	}

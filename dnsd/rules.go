@@ -21,6 +21,10 @@ type Rules interface {
 	// without servers leaves the choice to the resolver.
 	Route(q dns.Question) Route
 
+	// Upstreams calls yield for every route, with a domain that goes there, as
+	// questions have it.
+	Upstreams(yield func(domain string, r Route))
+
 	// Amend changes what upstreams said to a question before it is passed on
 	// and kept. m holds only records that answer q, or a negative answer's SOA.
 	Amend(q dns.Question, m *dns.Msg)

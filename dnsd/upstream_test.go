@@ -58,12 +58,20 @@ func (u *upstream) serveUDP(loops *sync.WaitGroup, conn *net.UDPConn, h handler)
 			return
 		}
 		m := new(dns.Msg)
-		if m.Unpack(buf[:n]) != nil {
+		if m.Unpack(buf[:n]) != nil || dnsd.IsLoopProbe(m) {
 			continue
 		}
-		q := u.note(asked{"udp", m, from})
+		q := asked{"udp", m, from}
+		if !isHealthProbe(m) {
+			u.note(q)
+		}
 		loops.Go(func() { h(q, func(p []byte) { conn.WriteToUDPAddrPort(p, from) }) })
 	}
+}
+
+// isHealthProbe reports whether a question only asks whether anybody is there.
+func isHealthProbe(m *dns.Msg) bool {
+	return len(m.Question) == 1 && m.Question[0].Name == "." && m.Question[0].Qtype == dns.TypeNS
 }
 
 func (u *upstream) serveTCP(loops *sync.WaitGroup, l net.Listener, h handler) {

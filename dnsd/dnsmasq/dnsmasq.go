@@ -101,6 +101,11 @@ func (r *Rules) Route(q dns.Question) dnsd.Route {
 	return r.table.Load().domains.find(q, false).route
 }
 
+// Upstreams yields every route; see dnsd.Rules.
+func (r *Rules) Upstreams(yield func(domain string, to dnsd.Route)) {
+	r.table.Load().domains.upstreams(yield)
+}
+
 // Amend changes what upstream servers said; see dnsd.Rules.
 func (r *Rules) Amend(q dns.Question, m *dns.Msg) { r.table.Load().amend(q, m) }
 

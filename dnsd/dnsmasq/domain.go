@@ -135,6 +135,17 @@ func (s *domainSet) find(q dns.Question, serversOnly bool) *domain {
 	return s.all
 }
 
+// upstreams yields every route, with a domain that goes there. Names of one
+// label are asked about in none.
+func (s *domainSet) upstreams(yield func(domain string, to dnsd.Route)) {
+	yield(".", s.all.route)
+	for _, m := range []map[string]*domain{s.whole, s.partial} {
+		for name, d := range m {
+			yield(dns.Fqdn(name), d.route)
+		}
+	}
+}
+
 // hasLiteral reports whether some type of a name is answered with addresses.
 func (s *domainSet) hasLiteral(name string) bool {
 	isLiteral := func(d *domain) bool { return d != nil && d.literal(dns.TypeANY) }
