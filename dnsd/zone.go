@@ -216,6 +216,7 @@ func (s *Server) answerZone(q question) *result {
 //  2. one label: a clone, or a service of one, as the registry has it
 //  3. more labels: a service, host or record of the clone that the last of
 //     them names by ID or alias
+//  4. up to three labels below a service in either form: that service
 func (s *Server) zoneNode(z *zone, sub string) *node {
 	switch sub {
 	case "":
@@ -235,11 +236,21 @@ func (s *Server) zoneNode(z *zone, sub string) *node {
 		if rest == "" && len(t.Clone.Records) == 0 && t.Clone.DefaultService() != "" {
 			return s.public.node // saves compiling the names of clones that are asked for nothing else
 		}
-		return s.namesOf(t.Clone, z).find(rest)
-	case rest == "" && t.Service != "":
+		if n := s.namesOf(t.Clone, z).find(rest); n != nil || !isBelowService(t.Clone, rest) {
+			return n
+		}
+		return s.public.node
+	case t.Service != "" && (rest == "" || registry.IsBelow(rest)):
 		return s.public.node
 	}
 	return nil
+}
+
+// isBelowService reports whether a name relative to a clone lies below one of
+// its services, as "tenant.www" does.
+func isBelowService(c *registry.Clone, rel string) bool {
+	below, service := cutLast(rel)
+	return c.Services[service] != nil && registry.IsBelow(below)
 }
 
 // cutLast returns the last label of a name and what stands before it.

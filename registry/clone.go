@@ -84,11 +84,17 @@ type Clone struct {
 	Records     []Record              `json:"records,omitempty"`
 	Forward     []Forward             `json:"forward,omitempty"`
 	Faults      []*Fault              `json:"faults,omitempty"` // on purpose, of this life; see FaultsAt
-	TTL         Seconds               `json:"ttl"`              // of the lease; 0 if a provider vouches for the clone
-	Created     time.Time             `json:"created"`
-	Changed     time.Time             `json:"changed"`
-	Ended       time.Time             `json:"ended,omitzero"`     // when it became lost, gone or failed
-	EndedBy     string                `json:"ended_by,omitempty"` // who ended it, for the 410 page
+
+	// Production says which service stands for which name of production:
+	// "www.example.com" or, for every name below it, "*.example.com".
+	Production   map[string]string `json:"production,omitempty"`
+	StripCookies []string          `json:"strip_cookies,omitempty"` // of production, never sent to the clone
+
+	TTL     Seconds   `json:"ttl"` // of the lease; 0 if a provider vouches for the clone
+	Created time.Time `json:"created"`
+	Changed time.Time `json:"changed"`
+	Ended   time.Time `json:"ended,omitzero"`     // when it became lost, gone or failed
+	EndedBy string    `json:"ended_by,omitempty"` // who ended it, for the 410 page
 }
 
 // A Service is something a clone serves under "service-id.zone".

@@ -78,6 +78,19 @@ func cutMember(label string) (pool string, member int) {
 	return label[:i], n
 }
 
+// isLabel reports whether ParseLabel takes s.
+func isLabel(s string) bool {
+	if s == "" || len(s) > MaxLabelLen || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if !isLowerAlnum(s[i]) && s[i] != '-' {
+			return false
+		}
+	}
+	return true
+}
+
 // A Host is a DNS name in lower case, without a trailing dot and without a
 // port, as in "db" or "db.shop.example.com". Underscores are allowed: zones
 // such as test_envs.internal.example.com hold them. The empty Host is invalid;

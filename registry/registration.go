@@ -22,7 +22,11 @@ type Registration struct {
 	Hosts    map[string][]string            `json:"hosts,omitempty" doc:"Machines inside the clone and their addresses, for DNS."`
 	Records  []Record                       `json:"records,omitempty" doc:"Extra DNS records."`
 	Forward  []ForwardRegistration          `json:"forward,omitempty" doc:"Where the clone's resolver sends questions under a domain."`
-	Lease    LeaseRequest                   `json:"lease,omitzero" doc:"A shorter lease than the server's."`
+
+	Production   map[string]string `json:"production,omitempty" doc:"The service that stands for each name of production, as in www.example.com or *.example.com."`
+	StripCookies []string          `json:"strip_cookies,omitempty" doc:"Names of cookies of production that the clone must never see."`
+
+	Lease LeaseRequest `json:"lease,omitzero" doc:"A shorter lease than the server's."`
 }
 
 // A ServiceRegistration is one service of a Registration.
@@ -95,8 +99,12 @@ func (r *Registry) read(reg *Registration, by Actor) (*Clone, error) {
 		Hosts:    in.hosts(reg.Hosts),
 		Records:  in.records(reg.Records),
 		Forward:  in.forwards(reg.Forward),
-		TTL:      in.ttl(reg.Lease.TTL),
-		Desired:  WantReady,
+
+		Production:   in.production(reg.Production, reg.Services),
+		StripCookies: in.cookies(reg.StripCookies),
+
+		TTL:     in.ttl(reg.Lease.TTL),
+		Desired: WantReady,
 	}
 	if reg.Template != "" {
 		if t := in.template(reg.Template); t != nil {

@@ -3,6 +3,8 @@ package registry_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -235,12 +237,42 @@ func TestLookup(t *testing.T) {
 			t.Errorf("Lookup(%q) = %+v, want no service", sub, got)
 		}
 	}
-	for _, sub := range []string{"", "www", "www-01234", "www-12345", "a.www.1234", "1234.www", "www-", "-1234", ".", ".1234", "www.www-1234"} {
+	for _, tt := range []registry.Target{
+		{Service: "www", Base: "1234"},
+		{Service: "www", Base: "pr-87"},
+		{Service: "www", Base: "1234", Nested: true},
+		{Service: "api", Base: "pr-87", Nested: true},
+		{Service: "www", Base: "1234", Below: "tenant"},
+		{Service: "api", Base: "pr-87", Below: "a.b-1.c"},
+		{Service: "www", Base: "1234", Below: "tenant", Nested: true},
+		{Service: "www", Base: "pr-87", Below: "a.b.c", Nested: true},
+	} {
+		sub := tt.Service + "-" + tt.Base
+		if tt.Nested {
+			sub = tt.Service + "." + tt.Base
+		}
+		if tt.Below != "" {
+			sub = tt.Below + "." + sub
+		}
+		got, ok := r.View().Lookup(sub)
+		if tt.Clone = got.Clone; !ok || got.Clone.ID != "1234" || got != tt {
+			t.Errorf("Lookup(%q) = %+v, %v; want %+v", sub, got, ok, tt)
+		}
+	}
+	for _, sub := range []string{
+		"", "www", "www-01234", "www-12345", "1234.www", "www-", "-1234", ".", ".1234",
+		"a.b.c.d.www-1234", "a.b.c.d.www.1234", "a.nope.1234", "a.nope-1234", "a.1234.www-1234x", ".www-1234", "a..www-1234",
+		"_a.www-1234", "-a.www-1234", "a-.www.1234", "a%.www.1234", ".www.1234", strings.Repeat("a", 64) + ".www-1234",
+	} {
 		if got, ok := r.View().Lookup(sub); ok {
 			t.Errorf("Lookup(%q) = %+v, want nothing", sub, got)
 		}
 	}
-	allocs := testing.AllocsPerRun(100, func() { r.View().Lookup("www-1234") })
+	allocs := testing.AllocsPerRun(100, func() {
+		r.View().Lookup("www-1234")
+		r.View().Lookup("www.1234")
+		r.View().Lookup("tenant.www.1234")
+	})
 	if allocs != 0 {
 		t.Errorf("Lookup allocates %v times, want 0", allocs)
 	}
@@ -256,6 +288,9 @@ func TestFaultsAreNamed(t *testing.T) {
 		return func(reg *registry.Registration) {
 			reg.Services = map[string]registry.ServiceRegistration{"www": {Endpoints: []string{ep}}}
 		}
+	}
+	production := func(name, service string) func(*registry.Registration) {
+		return func(reg *registry.Registration) { reg.Production = map[string]string{name: service} }
 	}
 	tests := []struct {
 		name, field, rule string
@@ -289,6 +324,25 @@ func TestFaultsAreNamed(t *testing.T) {
 			reg.Services = map[string]registry.ServiceRegistration{"www": {Protocol: "gopher"}}
 		}},
 		{"a host in two spellings", "", "host-twice", func(reg *registry.Registration) { reg.Hosts = map[string][]string{"db": nil, "DB": nil} }},
+		{"production in the zone", "production.www.test_envs", "production-zone", production("www."+registrytest.Zone, "www")},
+		{"production in two spellings", "production.www.example.com", "production-twice", func(reg *registry.Registration) {
+			reg.Production = map[string]string{"www.example.com": "www", "WWW.example.com.": "www"}
+		}},
+		{"production without a service", "production.www.example.com", "production-service", production("www.example.com", "nope")},
+		{"production with a port", "production.www.example.com:80", "host", production("www.example.com:80", "www")},
+		{"production by URL", "production.https", "host", production("https://www.example.com", "www")},
+		{"production by address", "production.192.0.2.1", "host", production("192.0.2.1", "www")},
+		{"production by one label", "production.www", "host", production("www", "www")},
+		{"every name of production", "production.*", "host", production("*", "www")},
+		{"a star inside", "production.www.*.example.com", "host", production("www.*.example.com", "www")},
+		{"65 names of production", "production", "production", func(reg *registry.Registration) {
+			reg.Production = map[string]string{}
+			for i := range 65 {
+				reg.Production[fmt.Sprintf("a%d.example.com", i)] = "www"
+			}
+		}},
+		{"a cookie with a value", "strip_cookies[1]", "cookie", func(reg *registry.Registration) { reg.StripCookies = []string{"SESSION", "a=b"} }},
+		{"a cookie twice", "strip_cookies[1]", "cookie-twice", func(reg *registry.Registration) { reg.StripCookies = []string{"a", "a"} }},
 		{"a host with a port", "hosts.db", "host-address", func(reg *registry.Registration) { reg.Hosts = map[string][]string{"db": {"10.0.0.1:5"}} }},
 	}
 	for _, tt := range tests {
@@ -743,4 +797,18 @@ func TestRepeatsWaitForTheWriteTheyRepeat(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestProductionIsKeptInOneSpelling(t *testing.T) {
+	r := open(t, registrytest.NewStore(), nil)
+	reg := shop("one")
+	reg.Production = map[string]string{"WWW.Example.com.": "www", "*.Shops.example.com": "api"}
+	reg.StripCookies = []string{"SESSION_PROD"}
+	if _, err := r.Register(t.Context(), registry.System, "1234", reg, false); err != nil {
+		t.Fatal(err)
+	}
+	c, _ := r.View().Clone("1234")
+	if want := map[string]string{"www.example.com": "www", "*.shops.example.com": "api"}; !maps.Equal(c.Production, want) || !slices.Equal(c.StripCookies, reg.StripCookies) {
+		t.Errorf("production %v, cookies %v; want %v, %v", c.Production, c.StripCookies, want, reg.StripCookies)
+	}
 }

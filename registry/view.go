@@ -63,6 +63,9 @@ type Target struct {
 	Clone   *Clone
 	Service string
 	Member  int
+	Base    string // the ID or the alias by which the name calls the clone
+	Below   string // labels in front of the service, as in "tenant.www-1234"
+	Nested  bool   // service and base are labels of their own, as in "www.1234"
 }
 
 // Lookup finds what a public name stands for. sub is what stands before the
@@ -74,12 +77,13 @@ type Target struct {
 //  3. one label whose last part is the ID of a known clone: no such service,
 //     or a clone whose life is over
 //  4. two labels, "www.1234" or "www.pr-87": the nested form of 1 and 3
+//  5. one to three labels below a service, "tenant.www-1234" or
+//     "tenant.www.1234": that service
 //
 // ok is false if no clone is known by that name.
 func (v *View) Lookup(sub string) (t Target, ok bool) {
-	service, base, nested := strings.Cut(sub, ".")
-	if nested {
-		return v.lookupNested(service, base)
+	if i := strings.LastIndexByte(sub, '.'); i >= 0 {
+		return v.lookupDeep(sub[:i], sub[i+1:])
 	}
 	if t, ok := v.lookupOwned(sub); ok {
 		return t, true
@@ -103,45 +107,71 @@ func (v *View) Lookup(sub string) (t Target, ok bool) {
 func (v *View) lookupOwned(label string) (Target, bool) {
 	if id, owned := v.labels.get(label); owned {
 		if c, known := v.clones.get(string(id)); known {
-			return Target{Clone: c, Service: serviceOf(c, label)}, true
+			service, base := splitLabel(c, label)
+			return Target{Clone: c, Service: service, Base: base}, true
 		}
 	}
 	return Target{}, false
 }
 
-func (v *View) lookupNested(service, base string) (Target, bool) {
-	id, owned := v.labels.get(base)
-	if !owned || service == "" {
+// lookupDeep finds what a name of several labels stands for, given the last of
+// them and what stands before that.
+func (v *View) lookupDeep(rest, last string) (Target, bool) {
+	t, ok := v.lookupOwned(last)
+	switch {
+	case !ok || t.Base == "":
 		return Target{}, false
+	case last != t.Base:
+		t.Below = rest
+		return t, IsBelow(rest)
 	}
-	c, known := v.clones.get(string(id))
-	if !known || base != string(id) && !slices.Contains(c.Aliases, base) {
-		return Target{}, false
+	t.Nested, t.Service = true, rest
+	if i := strings.LastIndexByte(rest, '.'); i >= 0 {
+		t.Below, t.Service = rest[:i], rest[i+1:]
+		return t, t.Clone.Services[t.Service] != nil && IsBelow(t.Below)
 	}
-	if _, has := c.Services[service]; !has {
-		service = ""
+	if t.Clone.Services[t.Service] == nil {
+		t.Service = ""
 	}
-	return Target{Clone: c, Service: service}, true
+	return t, rest != ""
 }
 
-// serviceOf returns the service that label, which c owns, stands for.
-func serviceOf(c *Clone, label string) string {
-	if label == string(c.ID) || slices.Contains(c.Aliases, label) {
-		return c.DefaultService()
-	}
-	if service, ok := strings.CutSuffix(label, string(c.ID)); ok && strings.HasSuffix(service, "-") {
-		if service = service[:len(service)-1]; c.Services[service] != nil {
-			return service
+// IsBelow reports whether s can stand below the name of a service: one to
+// three labels, such as tenants of production have.
+func IsBelow(s string) bool {
+	n := 0
+	for label := range strings.SplitSeq(s, ".") {
+		if n++; n > 3 || !isLabel(label) {
+			return false
 		}
+	}
+	return true
+}
+
+// splitLabel returns the service and the ID or alias in a label that c owns.
+func splitLabel(c *Clone, label string) (service, base string) {
+	if label == string(c.ID) || slices.Contains(c.Aliases, label) {
+		return c.DefaultService(), label
+	}
+	if service, ok := cutBase(c, label, string(c.ID)); ok {
+		return service, string(c.ID)
 	}
 	for _, alias := range c.Aliases {
-		if service, ok := strings.CutSuffix(label, alias); ok && strings.HasSuffix(service, "-") {
-			if service = service[:len(service)-1]; c.Services[service] != nil {
-				return service
-			}
+		if service, ok := cutBase(c, label, alias); ok {
+			return service, alias
 		}
 	}
-	return ""
+	return "", ""
+}
+
+// cutBase cuts an ID or alias, and the hyphen, off a label if a service is left.
+func cutBase(c *Clone, label, base string) (service string, ok bool) {
+	service, ok = strings.CutSuffix(label, base)
+	if !ok || !strings.HasSuffix(service, "-") {
+		return "", false
+	}
+	service = service[:len(service)-1]
+	return service, c.Services[service] != nil
 }
 
 // Clones returns every clone in the order of its ID, starting behind after.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/clonegate/clonegate/certs"
@@ -101,14 +102,21 @@ func followNested(ctx context.Context, view *registry.View, revision uint64, kee
 }
 
 // nestedNames returns the wildcards for what stands below a clone's ID and its
-// aliases, none if its life is over.
+// aliases, and below the services that stand for tenants of production; none if
+// its life is over.
 func nestedNames(c *registry.Clone) []string {
 	if c.State.Over() {
 		return nil
 	}
-	names := []string{"*." + string(c.ID)}
-	for _, alias := range c.Aliases {
-		names = append(names, "*."+alias)
+	var names []string
+	for _, base := range append([]string{string(c.ID)}, c.Aliases...) {
+		names = append(names, "*."+base)
+		for name, service := range c.Production {
+			if strings.HasPrefix(name, "*.") {
+				names = append(names, "*."+service+"-"+base, "*."+service+"."+base)
+			}
+		}
 	}
-	return names
+	slices.Sort(names)
+	return slices.Compact(names)
 }

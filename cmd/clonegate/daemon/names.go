@@ -10,8 +10,9 @@ import (
 // its public names, flat and nested, and a key that changes when they do. A
 // clone whose life is over has them too: its page says what became of it. A
 // member of a pool that is asked for by name has a certificate of its own, so
-// that those who never ask for one pay nothing. The key is "" if sub is no name
-// of a known clone.
+// that those who never ask for one pay nothing; and so has a name below a
+// service, because there is no end of those. The key is "" if sub is no name of
+// a known clone.
 func leafNames(view *registry.View) func(sub string) (key string, names []string) {
 	return func(sub string) (string, []string) {
 		target, ok := view.Lookup(sub)
@@ -19,6 +20,9 @@ func leafNames(view *registry.View) func(sub string) (key string, names []string
 			return "", nil
 		}
 		c := target.Clone
+		if target.Below != "" {
+			return string(c.ID) + " below " + sub, []string{sub}
+		}
 		names := c.PublicLabels()
 		for _, base := range append([]string{string(c.ID)}, c.Aliases...) {
 			names = append(names, "*."+base)
