@@ -59,6 +59,9 @@ func (p *plan) registration() registry.Registration {
 		Records:  p.manifest.Records,
 		Services: map[string]registry.ServiceRegistration{},
 		Hosts:    map[string][]string{},
+
+		Production:   p.manifest.Production,
+		StripCookies: p.manifest.StripCookies,
 	}
 	for name, addr := range p.site.Addresses {
 		reg.Hosts[name] = []string{addr.String()}

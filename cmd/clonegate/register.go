@@ -33,7 +33,7 @@ it is interrupted; without it, renew within the lease it tells.`
 type registerFlags struct {
 	file, template, owner, standard string
 	services, health, hosts, labels []string
-	aliases                         []string
+	aliases, production, cookies    []string
 	takeover, keep                  bool
 	ttl                             time.Duration
 	instance                        instanceFlag
@@ -91,6 +91,8 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.hosts, "host", nil, "a machine of the clone and its addresses (`NAME=IP[,IP...]`), for DNS; may be repeated")
 	fl.StringSliceVar(&f.aliases, "alias", nil, "also call the clone `NAME`, as in pr-87; may be repeated")
 	fl.StringArrayVar(&f.labels, "label", nil, "label the clone (`KEY=VALUE`); may be repeated")
+	fl.StringArrayVar(&f.production, "production", nil, "let a service stand for a name of production (`HOST=SERVICE`, or *.HOST=SERVICE for all below); may be repeated")
+	fl.StringArrayVar(&f.cookies, "strip-cookie", nil, "never send the clone production's cookie `NAME`; may be repeated")
 	fl.StringVar(&f.owner, "owner", "", "`NAME` of the clone's owner")
 	fl.StringVar(&f.template, "template", "", "the published `NAME@VERSION` the clone was made from")
 	fl.DurationVar(&f.ttl, "lease", 0, "a shorter lease (`TIME`) than the gateway's")
@@ -128,6 +130,10 @@ func (f *registerFlags) registration(a *app) (*registry.Registration, error) {
 	if reg.Labels, err = parsePairs("label", f.labels); err != nil {
 		return nil, err
 	}
+	if reg.Production, err = parsePairs("production", f.production); err != nil {
+		return nil, err
+	}
+	reg.StripCookies = f.cookies
 	reg.Services = map[string]registry.ServiceRegistration{}
 	for name, endpoints := range services {
 		s := registry.ServiceRegistration{Endpoints: strings.Split(endpoints, ","), Default: name == f.standard}
@@ -154,7 +160,7 @@ func (f *registerFlags) registration(a *app) (*registry.Registration, error) {
 // readFile reads a registration as the API takes it. Only an instance that it
 // does not name is filled in.
 func (f *registerFlags) readFile(a *app) (*registry.Registration, error) {
-	if len(f.services)+len(f.health)+len(f.hosts)+len(f.aliases)+len(f.labels) > 0 || f.owner+f.template+f.standard != "" || f.ttl != 0 {
+	if len(f.services)+len(f.health)+len(f.hosts)+len(f.aliases)+len(f.labels)+len(f.production)+len(f.cookies) > 0 || f.owner+f.template+f.standard != "" || f.ttl != 0 {
 		return nil, errors.New("--file holds the whole registration; give the other values in it")
 	}
 	text, err := readInput(a, f.file)

@@ -52,6 +52,7 @@ func (m *Manifest) check() []fault {
 	c.data(m)
 	c.records(m)
 	c.forward(m)
+	c.production(m)
 	if m.Startup != nil {
 		c.command("startup", m.Startup)
 	}

@@ -36,7 +36,11 @@ type Manifest struct {
 	Data        []string           `json:"data,omitempty"` // directories every clone may write to; everything else is write-protected
 	Records     []registry.Record  `json:"records,omitempty"`
 	Forward     []Forward          `json:"forward,omitempty"`
-	Startup     []string           `json:"startup,omitempty"` // runs when all hosts are ready, registers the clone and stays to renew
+
+	Production   map[string]string `json:"production,omitempty"`    // service by name of production, "www.example.com" or "*.example.com"
+	StripCookies []string          `json:"strip_cookies,omitempty"` // of production, which clones must not see
+
+	Startup []string `json:"startup,omitempty"` // runs when all hosts are ready, registers the clone and stays to renew
 }
 
 // A Param is a value that whoever starts a clone may give.

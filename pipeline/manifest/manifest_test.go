@@ -50,6 +50,9 @@ func TestParse(t *testing.T) {
 		Records: []registry.Record{{Name: "_shop._tcp", Type: "SRV", TTL: 60, Data: "0 0 8080 web"}},
 		Forward: []manifest.Forward{{Zone: "corp.example.com", Servers: []string{"10.0.0.53", "10.0.0.54:5353"}}},
 		Startup: []string{"sh", "startup.sh"},
+
+		Production:   map[string]string{"www.shop.example.com": "www", "*.api.shop.example.com": "api"},
+		StripCookies: []string{"SHOP_SESSION"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Parse (-want +got):\n%s", diff)
@@ -123,6 +126,9 @@ func TestParseRefuses(t *testing.T) {
 		{"service without hosts", minimal + "services:\n  www: {port: 80}\n", 5, 3, "want at least one host"},
 		{"service without a port", minimal + "services:\n  www: {hosts: [web]}\n", 5, 3, "want the port"},
 		{"service name too long", minimal + "services:\n  " + strings.Repeat("a", 43) + ": {hosts: [web], port: 80}\n", 5, 3, "43 octets long; at most 42"},
+		{"production without a service", minimal + "production: {www.example.com: ww}\nservices:\n  www: {hosts: [web], port: 80}\n", 4, 14, `there is no service "ww"; did you mean "www"?`},
+		{"production by URL", minimal + "production: {\"https://www.example.com\": www}\n", 4, 14, "is not allowed"},
+		{"cookie with a value", minimal + "strip_cookies: [a, b=c]\n", 4, 20, `character '=' is not allowed`},
 		{"two defaults", minimal + "services:\n  a: {hosts: [web], port: 80, default: true}\n  b: {hosts: [web], port: 80, default: true}\n", 6, 40, "service a is the default already"},
 		{"protocol", minimal + "services:\n  a: {hosts: [web], port: 80, protocol: spdy}\n", 5, 41, `"spdy" is not known; want http, https, h2c`},
 		{"health path", minimal + "services:\n  a: {hosts: [web], port: 80, health: {path: healthz}}\n", 5, 46, "begins with /"},

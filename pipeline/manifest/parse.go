@@ -76,6 +76,9 @@ func (r *reader) manifest(root ast.Node) *Manifest {
 		"records":     listed(r, &m.Records, r.record),
 		"forward":     listed(r, &m.Forward, r.forward),
 		"startup":     r.texts(&m.Startup),
+
+		"production":    named(r, &m.Production, func(v *string, n ast.Node, path string) { r.text(v)(n, path) }),
+		"strip_cookies": r.texts(&m.StripCookies),
 	})
 	if len(m.Startup) == 0 {
 		m.Startup = nil
