@@ -21,7 +21,6 @@ var hitRows = []struct {
 	{"label", false, "wWw-1234.test_envs.localhost.", dns.TypeA, 0},
 	{"clone", false, "1234.test_envs.localhost.", dns.TypeA, 0},
 	{"nested", false, "www.1234.test_envs.localhost.", dns.TypeA, 0},
-	{"below a service", false, "tenant.www-1234.test_envs.localhost.", dns.TypeA, 0},
 	{"host", false, "db.1234.test_envs.localhost.", dns.TypeA, 0},
 	{"wildcard", false, "x.w.1234.test_envs.localhost.", dns.TypeTXT, 0},
 	{"no data", false, "www-1234.test_envs.localhost.", dns.TypeTXT, 0},

@@ -71,6 +71,13 @@ func (s *Server) cloneContents(z *zone, c *registry.Clone, challenges map[string
 			}
 		}
 	}
+	for service := range c.Services {
+		if hasTenants(c, service) {
+			for _, base := range append([]string{string(c.ID)}, c.Aliases...) {
+				add("*."+service+"-"+base, s.public.node)
+			}
+		}
+	}
 	return rrs
 }
 

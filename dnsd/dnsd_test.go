@@ -94,6 +94,7 @@ func shop(id registry.ID) *registry.Clone {
 			"www": {Endpoints: []netip.AddrPort{netip.MustParseAddrPort("10.80.0.10:8080")}, Default: true},
 			"api": {Endpoints: []netip.AddrPort{netip.MustParseAddrPort("10.80.0.20:8080")}},
 		},
+		Production: map[string]string{"*.shops.example.com": "api"},
 		Hosts: map[registry.Host][]netip.Addr{
 			"db":                  addrs("10.80.0.30"),
 			"dual":                addrs("10.80.0.31", "10.80.0.32", "fd00:80::31"),

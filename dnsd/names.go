@@ -66,6 +66,9 @@ func compile(c *registry.Clone, z *zone) (*names, []error) {
 	n.nodes[""].gateway = c.DefaultService() != ""
 	for service := range c.Services {
 		n.node(service).gateway = true
+		if hasTenants(c, service) {
+			n.node("*." + service).gateway = true
+		}
 	}
 	for host, addrs := range c.Hosts {
 		at := n.node(string(host))

@@ -216,7 +216,7 @@ func (s *Server) answerZone(q question) *result {
 //  2. one label: a clone, or a service of one, as the registry has it
 //  3. more labels: a service, host or record of the clone that the last of
 //     them names by ID or alias
-//  4. up to three labels below a service in either form: that service
+//  4. below a service that has tenants, in either form: that service
 func (s *Server) zoneNode(z *zone, sub string) *node {
 	switch sub {
 	case "":
@@ -236,21 +236,22 @@ func (s *Server) zoneNode(z *zone, sub string) *node {
 		if rest == "" && len(t.Clone.Records) == 0 && t.Clone.DefaultService() != "" {
 			return s.public.node // saves compiling the names of clones that are asked for nothing else
 		}
-		if n := s.namesOf(t.Clone, z).find(rest); n != nil || !isBelowService(t.Clone, rest) {
-			return n
-		}
-		return s.public.node
-	case t.Service != "" && (rest == "" || registry.IsBelow(rest)):
+		return s.namesOf(t.Clone, z).find(rest)
+	case t.Service != "" && (rest == "" || hasTenants(t.Clone, t.Service)):
 		return s.public.node
 	}
 	return nil
 }
 
-// isBelowService reports whether a name relative to a clone lies below one of
-// its services, as "tenant.www" does.
-func isBelowService(c *registry.Clone, rel string) bool {
-	below, service := cutLast(rel)
-	return c.Services[service] != nil && registry.IsBelow(below)
+// hasTenants reports whether a service stands for all names below one of
+// production, so that there are names below its own as well.
+func hasTenants(c *registry.Clone, service string) bool {
+	for name, s := range c.Production {
+		if s == service && strings.HasPrefix(name, "*.") {
+			return true
+		}
+	}
+	return false
 }
 
 // cutLast returns the last label of a name and what stands before it.

@@ -60,6 +60,7 @@ func (e *engine) route(ctx context.Context, c client, x *exchange, t *trip) *ref
 	if p.sticky.Load() {
 		x.stick()
 	}
+	x.wear()
 	x.working = true
 	if x.tenant.atWork.Add(1) > int64(e.g.cfg.Limits.RequestsPerClone) {
 		return &refusal{reason: Overloaded}
@@ -93,13 +94,13 @@ func (e *engine) fields(dst []byte, x *exchange) ([]byte, *refusal) {
 	return dst, nil
 }
 
-// head appends the head of the request that goes to the clone: method, target
-// and host unchanged to the octet.
+// head appends the head of the request that goes to the clone: method and target
+// unchanged to the octet, and the host too unless the clone knows production's.
 func (e *engine) head(dst []byte, x *exchange) ([]byte, *refusal) {
 	rq := &x.request
 	dst = append(append(dst, rq.method...), ' ')
 	dst = append(append(dst, rq.target...), " HTTP/1.1\r\nHost: "...)
-	dst = append(append(dst, rq.authority...), "\r\n"...)
+	dst = append(append(dst, x.upstreamHost()...), "\r\n"...)
 	dst, refused := e.fields(dst, x)
 	switch {
 	case rq.length > 0:
@@ -142,6 +143,7 @@ func (e *engine) forward(ctx context.Context, c client, x *exchange, p *pool, t 
 		return refused
 	}
 	t.begin(c, &x.request, x.sentOn(), e.g.cfg.Limits.ResponseTimeout)
+	t.x = x
 	if refused := e.try(ctx, x, p, t.send); refused != nil {
 		t.end()
 		return refused

@@ -55,6 +55,7 @@ func (h *h2c) forward(ctx context.Context, c client, x *exchange, p *pool) *refu
 	quiet := &silence{most: h.e.g.cfg.Limits.ResponseTimeout, cancel: cancel}
 	body := &bodyReader{c: c, ended: quiet.begin}
 	out := outbound(ctx, &x.request, lines, body)
+	out.Host = x.upstreamHost()
 	if isGRPC(out.Header) { // whose head may come with the first message of a stream
 		quiet.end()
 		c.unhurry()
@@ -121,7 +122,7 @@ func (h *h2c) reply(ctx context.Context, c client, x *exchange, res *http.Respon
 	for name := range res.Trailer {
 		a.fields.Append("Trailer", name)
 	}
-	a.fields = x.setCookie(a.fields)
+	a.fields = x.setCookie(x.shed(a.fields))
 	if c.head(&a) != nil {
 		x.reason = ClientGone
 		return

@@ -19,6 +19,7 @@ type pool struct {
 	life    string // tells the tags of one life of the clone from those of any other
 	prober  *prober
 	sticky  atomic.Bool
+	host    atomic.Pointer[string] // the name of production that probes ask for; nil: the public one
 	traffic traffic
 	members atomic.Pointer[[]*member] // immutable; replaced by update
 }

@@ -20,6 +20,9 @@ func (e *engine) probe(ctx context.Context, k *check) error {
 	rq.fields.Append("Accept", "*/*")
 	rq.method, rq.target = http.MethodGet, []byte(k.health.Path)
 	rq.authority = publicHost(e.g.cfg.Zones, k.pool.clone, k.pool.service)
+	if host := k.pool.host.Load(); host != nil {
+		rq.authority = *host
+	}
 
 	k.endpoint.open.Add(1)
 	defer k.endpoint.release()

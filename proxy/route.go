@@ -29,7 +29,12 @@ type target struct {
 	zone    registry.Host // under which the name was asked; "" outside every zone
 	clone   *registry.Clone
 	service string
-	member  int // of the service, from 1; 0 if the name asks for none
+	member  int    // of the service, from 1; 0 if the name asks for none
+	base    string // the clone's ID or alias in the name
+	below   string // labels before the service's, of a tenant
+	nested  bool   // service and base are labels of their own
+
+	production string // the name by which the clone is asked; "": the public one
 }
 
 // resolve finds the target of a host, which parseAuthority made. The returned
@@ -57,6 +62,7 @@ func (g *Gateway) resolve(host string) (target, Reason) {
 		return t, UnknownClone
 	}
 	t.clone, t.service, t.member = found.Clone, found.Service, found.Member
+	t.base, t.below, t.nested = found.Base, found.Below, found.Nested
 	switch s := t.clone.State; {
 	case s == registry.Registered, s == registry.Starting, s == registry.Resuming:
 		return t, Starting
@@ -79,6 +85,7 @@ func (g *Gateway) resolve(host string) (target, Reason) {
 // A way is what a host led to at a revision of the routes. While neither is
 // another, nothing need be looked up again. The zero value leads nowhere.
 type way struct {
+	gateway  *Gateway
 	host     string
 	revision uint64
 	target   target
@@ -89,7 +96,7 @@ type way struct {
 // find makes w the way that a host leads. The returned reason says why it leads
 // to no pool, and then only the target is of use. The revision was read before.
 func (g *Gateway) find(w *way, host string, revision uint64) Reason {
-	*w = way{host: host, revision: revision}
+	*w = way{gateway: g, host: host, revision: revision}
 	var reason Reason
 	if w.target, reason = g.resolve(host); reason != "" {
 		return reason
@@ -100,5 +107,6 @@ func (g *Gateway) find(w *way, host string, revision uint64) Reason {
 	if w.pool = w.tenant.pool(w.target.service); w.pool == nil {
 		return UnknownService
 	}
+	w.target.production = w.tenant.production.Load().host(w.target.service, w.target.below)
 	return ""
 }

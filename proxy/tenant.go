@@ -24,6 +24,8 @@ type tenant struct {
 	turned  atomic.Uint64              // requests and tunnels refused as too many
 	journal atomic.Pointer[journal]    // of this life; nil before its first request
 
+	production atomic.Pointer[production] // nil if the clone does not know of any
+
 	mu       sync.Mutex
 	revision uint64               // guarded by mu; of the record the pools show
 	tunnels  map[*tunnel]struct{} // guarded by mu
@@ -47,6 +49,8 @@ func (t *tenant) update(c *registry.Clone) {
 	}
 	t.revision = c.Revision
 	t.setFaultsLocked(c)
+	named := newProduction(c)
+	t.production.Store(named)
 	old := *t.pools.Load()
 	now := make(map[string]*pool, len(c.Services))
 	for name, service := range c.Services {
@@ -54,6 +58,7 @@ func (t *tenant) update(c *registry.Clone) {
 		if p == nil {
 			p = newPool(c, name, t.prober)
 		}
+		p.host.Store(named.hostOf(name))
 		p.update(service)
 		now[name] = p
 	}

@@ -41,6 +41,7 @@ type trip struct {
 	large    *buffers
 	c        client
 	rq       *request
+	x        *exchange     // nil if the gateway asks for itself
 	answerIn time.Duration // bounds the wait for an answer; 0: no bound
 	probe    bool          // the gateway asks for itself
 
@@ -99,7 +100,7 @@ func (t *trip) end() {
 	if len(*t.buf) > smallBuffer {
 		t.giveBuffer()
 	}
-	t.c, t.rq = nil, nil
+	t.c, t.rq, t.x = nil, nil, nil
 }
 
 // letGo gives the backend back if it can carry another request. That is done
@@ -256,6 +257,9 @@ func (t *trip) passInterim() error {
 	}
 	t.promised = t.promised || t.res.Status == 100
 	t.head = responseOf(&t.res, t.rq.method)
+	if t.x != nil {
+		t.head.fields = t.x.shed(t.head.fields)
+	}
 	if err := t.c.interim(&t.head); err != nil {
 		return errCut
 	}

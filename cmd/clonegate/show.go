@@ -74,9 +74,6 @@ func printClone(w io.Writer, c *api.Clone, now time.Time) {
 		row("production "+name, "service "+c.Production[name])
 	}
 	row("strip cookies", strings.Join(c.StripCookies, ", "))
-	for _, e := range c.Escapes {
-		row("escape "+e.Host, fmt.Sprintf("%d times, last in %s: clients that follow it leave the clone", e.Count, e.Field))
-	}
 	for _, name := range slices.Sorted(maps.Keys(c.Hosts)) {
 		row("host "+string(name), joinText(c.Hosts[name]))
 	}

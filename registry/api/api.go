@@ -37,10 +37,6 @@ type Config struct {
 	// Registerer takes the API's own metrics. Nil: none.
 	Registerer prometheus.Registerer
 
-	// Escapes returns the names of production that a clone's answers hold.
-	// Nil: it is not known.
-	Escapes func(registry.ID) []Escape
-
 	// CARoot returns the certificate of the internal CA in PEM, for /ca.pem.
 	// Nil answers 404 there.
 	CARoot func() []byte

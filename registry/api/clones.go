@@ -37,7 +37,6 @@ type Clone struct {
 
 	Production   map[string]string `json:"production,omitempty" doc:"The service that stands for each name of production."`
 	StripCookies []string          `json:"strip_cookies,omitempty" doc:"Cookies of production that the clone never sees."`
-	Escapes      []Escape          `json:"escapes,omitempty" doc:"Names of production that its answers still hold; absent in streams."`
 
 	URLs    map[string]string `json:"urls,omitempty" doc:"Public URL of each service."`
 	Lease   *Lease            `json:"lease,omitempty" doc:"Absent if nothing is waited for, and in streams."`
@@ -82,18 +81,7 @@ func (a *API) showLease(c *registry.Clone) *Clone {
 			Renewed: l.Renewed, Confirmed: l.Confirmed,
 		}
 	}
-	if a.cfg.Escapes != nil {
-		shown.Escapes = a.cfg.Escapes(c.ID)
-	}
 	return shown
-}
-
-// An Escape is a name of production that was found in the headers of a clone's
-// answers, where a client could follow it out of the clone.
-type Escape struct {
-	Host  string `json:"host" doc:"The name; others stands for all that there was no room for."`
-	Field string `json:"field" doc:"The header it was last found in."`
-	Count uint64 `json:"count" doc:"How often, since the gateway first carried a request of this life."`
 }
 
 // A CloneID is the ID of a clone in a path.
