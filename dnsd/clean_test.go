@@ -97,3 +97,23 @@ func TestHeavyReply(t *testing.T) {
 		t.Errorf("with DO: %v, %d records", err, len(r.Answer))
 	}
 }
+
+// TestRecordWithoutData: a record that has no data is none, so nobody is sent
+// one that cannot be read.
+func TestRecordWithoutData(t *testing.T) {
+	for _, rrtype := range []uint16{dns.TypeA, dns.TypeSOA, dns.TypeCNAME} {
+		up := newUpstream(t, func(q asked, send func([]byte)) {
+			m := replyTo(q, 0, nil, nil)
+			m.Extra = nil
+			p := pack(m)
+			p[7] = 1
+			send(append(p, 0xc0, 12, 0, byte(rrtype), 0, 1, 0, 0, 0, 60, 0, 0))
+		})
+		s := serve(t, dnsd.Config{Directory: newWorld(t)}, to(up))
+		for _, from := range []string{"upstream", "the cache"} {
+			if got := short(ask(t, s.addrs[0], "www.example.", rrtype)); got != noData {
+				t.Errorf("%s from %s: got %s, want no data", dns.Type(rrtype), from, got)
+			}
+		}
+	}
+}
