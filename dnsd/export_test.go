@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/clonegate/clonegate/registry"
@@ -133,4 +134,23 @@ func (s *Server) SetLoop(server netip.AddrPort) {
 	s.loops.probed = map[netip.AddrPort]loopProbe{server: {at: time.Now(), back: true}}
 	s.loops.looping = map[netip.AddrPort]bool{server: true}
 	s.loops.found.Store(1)
+}
+
+// CountTop has one listener take so many questions within a second, and
+// returns what it counted.
+func CountTop(t *testing.T, n int, client netip.Addr) *Top {
+	f, _ := hitFronts(t)
+	now := time.Now()
+	f.now = func() time.Time { return now }
+	w := f.newWorker()
+	packet := askedAs(1, "www-1234.test_envs.localhost.")
+	for range n {
+		w.take(packet, netip.AddrPortFrom(client, 53), false)
+	}
+	f.fronts.Store(&[]*front{f})
+	top, err := f.Top("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return top
 }

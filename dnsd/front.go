@@ -24,6 +24,7 @@ type front struct {
 	addr netip.AddrPort
 	udp  []*net.UDPConn
 	tcp  net.Listener
+	tops tops
 
 	namespace string // in which the sockets are, "" for that of the process
 }
@@ -63,6 +64,9 @@ type worker struct {
 	query    query
 	out      []byte
 	answered [24]prometheus.Counter // by rcode; nil until one is needed
+
+	second  int64  // of the Unix clock, in which
+	counted uint32 // questions were there to be counted
 
 	later asker // notes what upstreams have to be asked
 	miss  miss  // what that was
@@ -104,6 +108,9 @@ func (w *worker) take(packet []byte, client netip.AddrPort, tcp bool) (reply []b
 	}
 	w.query.start = w.now()
 	w.query.now = w.query.start
+	if w.query.whole {
+		w.countTop(client.Addr())
+	}
 	fault := w.fault(&w.query, client.Addr())
 	if fault != nil && fault.Kind == registry.FaultDNSDrop {
 		w.metrics.dropped("fault")

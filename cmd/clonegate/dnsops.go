@@ -19,7 +19,7 @@ import (
 
 // addDNSOperations adds to a command what operators ask of the daemon's DNS.
 func addDNSOperations(cmd *cobra.Command, a *app) {
-	cmd.AddCommand(newDNSExplain(a), newDNSFlush(a), newDNSLog(a))
+	cmd.AddCommand(newDNSExplain(a), newDNSFlush(a), newDNSLog(a), newDNSTop(a))
 }
 
 func newDNSExplain(a *app) *cobra.Command {

@@ -25,6 +25,7 @@ func Register(h huma.API, server *dnsd.Server) {
 	api.Register(h, api.Operation("explain-dns", "GET /v1/dns/explain", "Say what a DNS listener answers to a question, and why", registry.Roles...), o.explain)
 	api.Register(h, api.Operation("flush-dns", "POST /v1/dns/flush", "Forget what upstream servers said about names", registry.RoleEngineer), o.flush)
 	api.Register(h, stream(api.Operation("follow-dns", "GET /v1/dns/log", "Follow the query log, one JSON object a line")), o.log)
+	api.Register(h, api.Operation("top-dns", "GET /v1/dns/top", "Say what a DNS listener is asked for most, and by whom"), o.top)
 }
 
 type operations struct{ server *dnsd.Server }
@@ -46,6 +47,20 @@ func (o *operations) explain(ctx context.Context, in *explainInput) (*explainOut
 		return nil, api.Refusal(http.StatusBadRequest, "bad-question", "%v", err)
 	}
 	return &explainOutput{e}, nil
+}
+
+type topInput struct {
+	View string `query:"view" maxLength:"64" doc:"The listener: its address, or the clone of a resolver. The first one if empty."`
+}
+
+type topOutput struct{ Body *dnsd.Top }
+
+func (o *operations) top(_ context.Context, in *topInput) (*topOutput, error) {
+	top, err := o.server.Top(in.View)
+	if err != nil {
+		return nil, api.Refusal(http.StatusNotFound, "no-listener", "%v", err)
+	}
+	return &topOutput{top}, nil
 }
 
 // A Flush says what to forget.
