@@ -94,13 +94,15 @@ func (f *front) serveTransfer(ctx context.Context, packet []byte, client netip.A
 	}
 	start := f.now()
 	kind, n, err := f.transfers.send(ctx, z, request, w)
-	result := "ok"
+	log := f.log.With("zone", z.name, "client", client.Addr(), "kind", kind, "records", n, "dur", f.now().Sub(start))
 	if err != nil {
-		result = "failed"
+		f.metrics.transfers.WithLabelValues(kind, "failed").Inc()
+		log.Warn("dns zone transfer did not end well", "err", err)
+		return true, err
 	}
-	f.metrics.transfers.WithLabelValues(kind, result).Inc()
-	f.log.Info("dns zone transfer", "zone", z.name, "client", client.Addr(), "kind", kind, "records", n, "dur", f.now().Sub(start), "err", err)
-	return true, err
+	f.metrics.transfers.WithLabelValues(kind, "ok").Inc()
+	log.Info("dns zone transfer")
+	return true, nil
 }
 
 // send answers a request for a copy of z. kind says what was sent: "axfr",

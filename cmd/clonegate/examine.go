@@ -251,21 +251,37 @@ func (d *doctor) zone() string {
 	return ""
 }
 
-// checkDNS asks this machine's resolver for a name that every zone of ours has.
+// checkDNS asks this machine's resolvers for names of the zone.
 func (d *doctor) checkDNS(ctx context.Context) finding {
 	const check = "DNS"
 	zone := d.zone()
-	if zone == "localhost" || strings.HasSuffix(zone, ".localhost") {
+	if daemon.FoundByItself(zone) {
 		return finding{check, statusOK, zone + ": browsers and curl take names below localhost for this machine by themselves", ""}
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
+	if own, ok := d.dnsAddr(); ok {
+		f := daemon.CheckZone(ctx, zone, own)
+		if f.Found {
+			return finding{check, statusOK, f.Detail, ""}
+		}
+		return finding{check, statusWarn, f.Detail, f.Fix}
+	}
 	name := "ns." + zone
 	addrs, err := new(net.Resolver).LookupNetIP(ctx, "ip", name)
 	if err != nil {
-		return finding{check, statusWarn, fmt.Sprintf("this machine does not find %s: %v", name, err), "delegate the zone to this gateway, or forward it: see docs/dns.md"}
+		return finding{check, statusWarn, fmt.Sprintf("this machine does not find %s: %v", name, err), "set dns.listen, then delegate the zone to this gateway, or forward it: see docs/dns.md"}
 	}
 	return finding{check, statusOK, fmt.Sprintf("%s is found at %s", name, joinAddrs(addrs)), ""}
+}
+
+// dnsAddr returns where the daemon that runs answers for the zone.
+func (d *doctor) dnsAddr() (netip.AddrPort, bool) {
+	if d.running == nil {
+		return netip.AddrPort{}, false
+	}
+	addr, err := netip.ParseAddrPort(d.running.DNS.Listen)
+	return addr, err == nil
 }
 
 func joinAddrs(addrs []netip.Addr) string {

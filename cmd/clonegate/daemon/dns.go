@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/clonegate/clonegate/dnsd"
@@ -51,6 +52,13 @@ func (d *Daemon) openDNS(context.Context) error {
 	d.dns = server
 	d.parts = append(d.parts, part{"dns", func(ctx context.Context) error {
 		d.noteZone(ctx, "the daemon has started, perhaps with other addresses")
+		if d.sockets.dns.stream != nil {
+			checks, cancel := context.WithCancel(ctx)
+			var check sync.WaitGroup
+			check.Go(func() { d.checkZones(checks) })
+			defer check.Wait()
+			defer cancel()
+		}
 		return server.Run(ctx, listeners...)
 	}})
 	for _, n := range inside {
