@@ -226,10 +226,13 @@ type bodyReader struct {
 	mu     sync.Mutex
 	rest   []byte // guarded by mu; read, but not handed out
 	closed bool   // guarded by mu
+
+	begun, over atomic.Bool // somebody has read; there is nothing more to read
 }
 
 // Read implements io.Reader.
 func (b *bodyReader) Read(p []byte) (int, error) {
+	b.begun.Store(true)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -238,6 +241,7 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	if len(b.rest) == 0 {
 		var err error
 		if b.rest, err = b.c.readBody(); err == io.EOF {
+			b.over.Store(true)
 			b.ended()
 			return 0, io.EOF
 		} else if err != nil {
@@ -250,9 +254,16 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close does nothing: a transport that fails to connect closes the body it was
-// given, but another endpoint may still need it.
-func (b *bodyReader) Close() error { return nil }
+// Close ends a read that waits for the client: the transport closes a body when
+// its connection breaks, and tells nobody of that before the read has ended. A
+// body of which nothing was read stays as it is: the transport did not get as
+// far, and another endpoint may still need it.
+func (b *bodyReader) Close() error {
+	if b.begun.Load() && !b.over.Load() {
+		b.c.haltBody()
+	}
+	return nil
+}
 
 // close makes sure that the client's body is not touched any more.
 func (b *bodyReader) close() {
