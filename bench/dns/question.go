@@ -39,7 +39,7 @@ func writeQuestions(dir string, clones, n int) (questions, error) {
 		{q.local, localNames, n, func(int) int { return random.IntN(clones) }},
 		{q.unknown, unknown, n, func(int) int { return random.IntN(1e8) }},
 		{q.zipf, forwarded, n, func(int) int { return rank() }},
-		{q.zipfAll, forwarded, zipfNames, func(i int) int { return i }},
+		{q.zipfAll, forwarded, min(n, zipfNames), func(i int) int { return i }},
 	} {
 		if err := writeNames(f.file, f.name, f.n, f.next); err != nil {
 			return questions{}, err

@@ -115,7 +115,7 @@ func (b *block) ask(ctx context.Context, s *server, file string, d time.Duration
 
 // memory reads how large the server is before anybody asks for anything.
 func (b *block) memory(_ context.Context, s *server) error {
-	b.results.Add("memory", s.name, float64(lab.PSS(s.pids...))/1024)
+	b.results.Add("memory", s.name, float64(lab.MemoryOf(s.pids...).Whole)/1024)
 	return nil
 }
 

@@ -69,23 +69,36 @@ func OwnCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// PSS returns the memory of the trees of the given processes in KiB: resident
-// pages, each divided by how many processes share it.
-func PSS(pids ...int) int64 {
-	var total int64
+// Memory is what a server takes, in KiB. Pages that several processes share
+// are divided among them (PSS).
+type Memory struct {
+	Whole   int64
+	Private int64 // of that, what no file holds: not the program itself
+}
+
+// MemoryOf returns the memory of the trees of the given processes.
+func MemoryOf(pids ...int) Memory {
+	var m Memory
 	for _, pid := range Tree(pids...) {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 		if err != nil {
 			continue
 		}
 		for line := range strings.Lines(string(text)) {
-			if f := strings.Fields(line); len(f) > 1 && f[0] == "Pss:" {
-				kib, _ := strconv.ParseInt(f[1], 10, 64)
-				total += kib
+			f := strings.Fields(line)
+			if len(f) < 2 {
+				continue
+			}
+			kib, _ := strconv.ParseInt(f[1], 10, 64)
+			switch f[0] {
+			case "Pss:":
+				m.Whole += kib
+			case "Pss_Anon:":
+				m.Private += kib
 			}
 		}
 	}
-	return total
+	return m
 }
 
 // Busy returns the CPU time that the whole machine has spent so far on

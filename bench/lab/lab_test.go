@@ -97,8 +97,8 @@ func TestCost(t *testing.T) {
 	if n := len(lab.Tree(p.PID)); n != 2 {
 		t.Errorf("%d processes in the tree; want a shell and what it runs", n)
 	}
-	if kib := lab.PSS(p.PID); kib <= 0 || kib > 100<<10 {
-		t.Errorf("PSS of two small programs is %d KiB", kib)
+	if m := lab.MemoryOf(p.PID); m.Private <= 0 || m.Private >= m.Whole || m.Whole > 100<<10 {
+		t.Errorf("two small programs take %+v KiB", m)
 	}
 }
 
