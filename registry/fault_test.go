@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -160,10 +161,10 @@ func TestFaultOutlivesRestartsAndRegistrations(t *testing.T) {
 
 func TestFaultEndsAfterAnOutageOfTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		down := false
+		var down atomic.Bool
 		store := registrytest.NewStore()
 		store.Fail = func(string) error {
-			if down {
+			if down.Load() {
 				return registry.ErrUnavailable
 			}
 			return nil
@@ -172,14 +173,14 @@ func TestFaultEndsAfterAnOutageOfTheStore(t *testing.T) {
 		register(t, r, "1", "one")
 		addFault(t, r, "1", latency(10))
 		synctest.Wait()
-		down = true
+		down.Store(true)
 		time.Sleep(60 * time.Second)
 		c, _ := r.View().Clone("1")
 		if len(c.Faults) != 1 || len(c.FaultsAt(time.Now())) != 0 {
 			t.Errorf("during the outage: %d on record, %d at work; want 1 and 0", len(c.Faults), len(c.FaultsAt(time.Now())))
 		}
 		synctest.Wait()
-		down = false
+		down.Store(false)
 		time.Sleep(61 * time.Second) // one sweep finds the store working, the next ends the fault
 		if got := faultsOf(r, "1"); got != nil {
 			t.Errorf("after the outage: faults %v, want none", got)
