@@ -86,7 +86,7 @@ func TestAuthority(t *testing.T) {
 		{name: "a sign", request: "GET / HTTP/1.1\r\nHost: +1." + zone + "\r\n\r\n", status: 404, reason: proxy.UnknownClone},
 		{name: "percent", request: "GET / HTTP/1.1\r\nHost: %31." + zone + "\r\n\r\n", status: 404, reason: proxy.UnknownClone},
 		{name: "64 octets", request: "GET / HTTP/1.1\r\nHost: " + strings.Repeat("a", 64) + "." + zone + "\r\n\r\n", status: 404, reason: proxy.UnknownClone},
-		{name: "deeper", request: "GET / HTTP/1.1\r\nHost: a.www.1." + zone + "\r\n\r\n", status: 404, reason: proxy.UnknownClone},
+		{name: "below a service", request: "GET / HTTP/1.1\r\nHost: a.www.1." + zone + "\r\n\r\n", want: "1 as a.www.1." + zone},
 		{name: "the zone", request: "GET / HTTP/1.1\r\nHost: " + zone + "\r\n\r\n", status: 404, reason: proxy.NoName},
 		{name: "IP", request: "GET / HTTP/1.1\r\nHost: 127.0.0.1:8443\r\n\r\n", status: 404, reason: proxy.UnknownZone},
 		{name: "IPv6", request: "GET / HTTP/1.1\r\nHost: [::1]\r\n\r\n", status: 404, reason: proxy.UnknownZone},
