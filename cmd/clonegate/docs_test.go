@@ -368,7 +368,7 @@ func (s *docShell) prepare(page string) {
 		s.do("mkdir -p build/shop/bin && cp -r examples/shop/template.yaml examples/shop/startup.sh examples/shop/data build/shop/")
 		s.do("go build -o build/shop/bin/shop ./examples/shop/cmd/shop")
 		s.do("clonegate template publish build/shop --promote stable")
-	case "certificates.md", "faults.md":
+	case "certificates.md", "faults.md", "requests.md":
 		clone := httptest.NewServer(http.NotFoundHandler())
 		s.t.Cleanup(clone.Close)
 		addr := clone.Listener.Addr().String()

@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
@@ -98,7 +99,9 @@ func TestSpansAreSent(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
 	client := &http.Client{Transport: &http.Transport{
-		Dial:            func(string, string) (net.Conn, error) { return net.Dial("tcp", d.Addresses().Gateway.Listen) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", d.Addresses().Gateway.Listen)
+		},
 		TLSClientConfig: &tls.Config{RootCAs: roots},
 	}}
 	resp, err := client.Get("https://www-7.test_envs.localhost/a")
