@@ -445,6 +445,32 @@ func TestFaultsOfWebSocketsOverHTTP2(t *testing.T) {
 	}
 }
 
+// TestFaultsOfH2C: endpoints that speak HTTP/2 are behind the same faults.
+func TestFaultsOfH2C(t *testing.T) {
+	const rate, size = 100_000, 30_000
+	body := strings.Repeat("x", size)
+	b := newBench(t)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
+	t.Cleanup(s.Close)
+	b.register("1", map[string]registry.ServiceRegistration{"grpc": {Endpoints: []string{s.Listener.Addr().String()}, Protocol: registry.H2C}})
+	b.fault("1", registry.FaultSpec{Kind: registry.FaultLatency, Delay: 100})
+	b.fault("1", registry.FaultSpec{Kind: registry.FaultBandwidth, Rate: rate, Direction: registry.DirectionUp})
+	b.fault("1", registry.FaultSpec{Kind: registry.FaultAbort, Status: 500, Path: "/bad"})
+	b.each(t, func(t *testing.T, client *http.Client) {
+		start := time.Now()
+		r := b.do(client, "https://grpc-1."+zone+"/good", func(r *http.Request) {
+			r.Method, r.Body, r.ContentLength = "POST", io.NopCloser(strings.NewReader(body)), size
+		})
+		if took := time.Since(start).Seconds(); r.StatusCode != 200 || r.body != body || took < 0.1+float64(size)/rate-0.06 || took > 3 {
+			t.Errorf("%d with %d octets after %.3f s", r.StatusCode, len(r.body), took)
+		}
+		b.do(client, "https://grpc-1."+zone+"/bad").wantReason(t, 500, proxy.Injected)
+	})
+}
+
 // TestFaultsComeLater: a stream that began before a fault is spared.
 func TestFaultsComeLater(t *testing.T) {
 	b := newBench(t)
