@@ -1,9 +1,7 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,77 +13,194 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"github.com/clonegate/clonegate/registry"
 )
 
 const changedClones = 1000
 
-// TestThousandChanges registers, changes and removes 1,000 clones while others
-// are in use. Nobody who uses those may notice.
+// TestThousandChanges registers, changes and removes 1,000 clones, renews the
+// certificate, and changes the pool of a clone in every way while its streams
+// are in use: events, downloads, WebSockets, gRPC. None of them may notice: every
+// message comes, in order, and the last one, too.
 func TestThousandChanges(t *testing.T) {
 	t.Parallel()
-	g := newGateway(t)
+	ca := newAuthority(t)
+	ca.renew(2)
+	g := newGateway(t, ca.config())
+	g.root = ca.root
 	g.start()
 	var done atomic.Bool // tells the clone in use to end its streams
-	stream := startBackend(t, streams(&done))
-	g.register("1", serving("a", stream))
-	var users sync.WaitGroup
-	var longest atomic.Int64 // silence that any of them has met
-	use := func(what string, user func(ctx context.Context, heard func()) (int, error)) {
-		users.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-			defer cancel()
-			last := time.Now()
-			n, err := user(ctx, func() {
-				longest.Store(max(longest.Load(), int64(time.Since(last))))
-				last = time.Now()
-			})
-			if err != nil {
-				t.Errorf("%s: %v after %d messages", what, err, n)
+	used, spare := newStreamer(t, "used", &done), newStreamer(t, "spare", &done)
+	pool := func(members ...*streamer) { g.register("1", streaming(members...)) }
+	pool(used)
+	users := g.useStreams(&done)
+	users.advance(t, "from the start")
+	if n := used.open.Load(); n != int64(len(users.all)) {
+		t.Fatalf("%d streams are open; want %d", n, len(users.all))
+	}
+
+	changed := make(chan error, 1)
+	began := time.Now()
+	go func() { changed <- g.changeClones() }()
+	ca.renew(3)
+	eventually(t, 20*time.Second, "new connections get the new certificate", func() string {
+		if n := g.serialOf("www-1"); n != 3 {
+			return fmt.Sprintf("it has serial number %d", n)
+		}
+		return ""
+	})
+	users.advance(t, "after the certificate was renewed")
+	visitor := g.visitor()
+	answers := func(status int, text string) func() string {
+		return func() string {
+			if a := g.get(visitor, g.url("www-1", "/who")); a.status != status || !strings.Contains(a.body, text) {
+				return fmt.Sprintf("%d %.200s", a.status, a.body)
 			}
-			t.Logf("%s: %d messages", what, n)
+			return ""
+		}
+	}
+	pool(used, spare) // which is idle, and so gets what is new
+	eventually(t, 20*time.Second, "a member that is added gets requests", answers(200, "spare"))
+	users.advance(t, "after a member was added")
+	pool(used)
+	eventually(t, 20*time.Second, "a member that is removed gets none", answers(200, "used"))
+	used.ill.Store(true)
+	eventually(t, 20*time.Second, "a member that is ill gets none", answers(503, "unhealthy"))
+	users.advance(t, "on a member that is ill")
+	used.ill.Store(false)
+	eventually(t, 20*time.Second, "a member that is well again gets requests", answers(200, "used"))
+	pool(spare)
+	users.advance(t, "on a member that has left")
+	if err := <-changed; err != nil {
+		t.Error(err)
+	}
+	took := time.Since(began)
+	users.advance(t, "after 1,000 clones have come and gone")
+	done.Store(true)
+	users.wait(t)
+	eventually(t, 10*time.Second, "the streams are closed at the clone, too", func() string {
+		if n := used.open.Load(); n != 0 {
+			return fmt.Sprintf("%d are open", n)
+		}
+		return ""
+	})
+	t.Logf("%d clones registered, changed and removed in %s", changedClones, took)
+}
+
+// streaming is the registration of a clone whose pools have these members.
+func streaming(members ...*streamer) registry.Registration {
+	www := registry.ServiceRegistration{Default: true, Health: &registry.HealthRegistration{Path: "/healthz", Interval: 1, Timeout: 1}}
+	rpc := registry.ServiceRegistration{Protocol: registry.H2C}
+	for _, m := range members {
+		www.Endpoints = append(www.Endpoints, m.http)
+		rpc.Endpoints = append(rpc.Endpoints, m.grpc)
+	}
+	return registry.Registration{Instance: "a", Services: map[string]registry.ServiceRegistration{"www": www, "grpc": rpc}}
+}
+
+// streamUsers use each kind of stream of clone 1.
+type streamUsers struct {
+	all []*streamUser
+	wg  sync.WaitGroup
+}
+
+type streamUser struct {
+	what  string
+	heard atomic.Int64 // messages
+	err   error
+	ended chan struct{}
+}
+
+// useStreams opens every kind of stream, each on a connection of its own.
+func (g *gateway) useStreams(done *atomic.Bool) *streamUsers {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	g.t.Cleanup(cancel)
+	us := new(streamUsers)
+	use := func(what string, user func(heard func()) (int, error)) {
+		u := &streamUser{what: what, ended: make(chan struct{})}
+		us.all = append(us.all, u)
+		us.wg.Go(func() {
+			defer close(u.ended)
+			_, u.err = user(func() { u.heard.Add(1) })
 		})
 	}
-	h1, h2 := &http.Client{Transport: g.transport()}, &http.Client{Transport: g.visitor().Transport}
 	url := g.url("www-1", "/")
-	use("WebSocket", func(ctx context.Context, heard func()) (int, error) {
-		return useWebSocket(ctx, h1, url+"ws", &done, heard)
-	})
-	use("events over HTTP/1.1", func(ctx context.Context, heard func()) (int, error) { return useStream(ctx, h1, url+"events", heard) })
-	use("events over HTTP/2", func(ctx context.Context, heard func()) (int, error) { return useStream(ctx, h2, url+"events", heard) })
-	use("slow download over HTTP/1.1", func(ctx context.Context, heard func()) (int, error) { return useStream(ctx, h1, url+"download", heard) })
-	use("slow download over HTTP/2", func(ctx context.Context, heard func()) (int, error) { return useStream(ctx, h2, url+"download", heard) })
+	for _, path := range []string{"events", "download"} {
+		h1, h2 := &http.Client{Transport: g.transport()}, &http.Client{Transport: g.visitor().Transport}
+		use(path+" over HTTP/1.1", func(heard func()) (int, error) { return useStream(ctx, h1, url+path, heard) })
+		use(path+" over HTTP/2", func(heard func()) (int, error) { return useStream(ctx, h2, url+path, heard) })
+	}
+	h1 := &http.Client{Transport: g.transport()}
+	use("WebSocket over HTTP/1.1", func(heard func()) (int, error) { return useWebSocket(ctx, h1, url+"ws", done, heard) })
+	use("WebSocket over HTTP/2", func(heard func()) (int, error) { return useWebSocket2(ctx, g, url+"ws", done, heard) })
+	use("gRPC", func(heard func()) (int, error) { return useGRPC(ctx, g, done, heard) })
+	return us
+}
 
-	before, after := startBackend(t, says("before")), startBackend(t, says("after"))
-	began := time.Now()
-	var changers sync.WaitGroup
-	for worker := range 8 {
+// advance waits until every stream has carried more messages.
+func (us *streamUsers) advance(t *testing.T, when string) {
+	t.Helper()
+	for _, u := range us.all {
+		from := u.heard.Load()
+		eventually(t, 20*time.Second, u.what+" goes on "+when, func() string {
+			select {
+			case <-u.ended:
+				t.Fatalf("%s ended %s, at message %d: %v", u.what, when, u.heard.Load(), u.err)
+			default:
+			}
+			if n := u.heard.Load() - from; n < 10 {
+				return fmt.Sprintf("%d messages came", n)
+			}
+			return ""
+		})
+	}
+}
+
+// wait expects that every stream ends well.
+func (us *streamUsers) wait(t *testing.T) {
+	t.Helper()
+	us.wg.Wait()
+	for _, u := range us.all {
+		if u.err != nil {
+			t.Errorf("%s: %v after %d messages", u.what, u.err, u.heard.Load())
+		}
+		t.Logf("%s: %d messages", u.what, u.heard.Load())
+	}
+}
+
+// changeClones registers, changes and removes clones, and opens some of them at
+// every step.
+func (g *gateway) changeClones() error {
+	g.t.Helper()
+	before, after := startBackend(g.t, says("before")), startBackend(g.t, says("after"))
+	const changers = 8
+	errs := make(chan error, changers)
+	for worker := range changers {
 		visitor := g.visitor()
-		changers.Go(func() {
-			for i := worker; i < changedClones; i += 8 {
-				if err := changeClone(t.Context(), g, registry.ID("c"+strconv.Itoa(i)), before, after, visitor, i%20 == worker); err != nil {
-					t.Error(err)
+		go func() {
+			for i := worker; i < changedClones; i += changers {
+				if err := g.changeClone(registry.ID("c"+strconv.Itoa(i)), before, after, visitor, i%20 == worker); err != nil {
+					errs <- err
 					return
 				}
 			}
-		})
+			errs <- nil
+		}()
 	}
-	changers.Wait()
-	took := time.Since(began)
-	done.Store(true)
-	users.Wait()
-	silence := time.Duration(longest.Load())
-	t.Logf("%d clones registered, changed and removed in %s; the longest silence in any stream was %s", changedClones, took, silence)
-	if silence > 5*time.Second {
-		t.Errorf("a stream was silent for %s", silence)
+	var failed error
+	for range changers {
+		if err := <-errs; err != nil {
+			failed = err
+		}
 	}
+	return failed
 }
 
 // changeClone registers, changes and removes one clone; watched, it also opens
 // the clone at every step.
-func changeClone(ctx context.Context, g *gateway, id registry.ID, before, after string, c *http.Client, watched bool) error {
+func (g *gateway) changeClone(id registry.ID, before, after string, c *http.Client, watched bool) error {
+	ctx := g.t.Context()
 	open := func(want string) error {
 		if !watched {
 			return nil
@@ -120,96 +235,4 @@ func startBackend(t *testing.T, h http.Handler) string {
 
 func says(text string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) })
-}
-
-// pace is the time between two messages of a stream.
-const pace = 5 * time.Millisecond
-
-// streams serves what lasts until done: numbered lines on /events and
-// /download, echoes on /ws.
-func streams(done *atomic.Bool) http.Handler {
-	mux := http.NewServeMux()
-	lines := func(line func(int) string) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			for n := 0; r.Context().Err() == nil; n++ {
-				if done.Load() {
-					io.WriteString(w, "the end\n")
-					return
-				}
-				io.WriteString(w, line(n))
-				w.(http.Flusher).Flush()
-				time.Sleep(pace)
-			}
-		}
-	}
-	events := lines(func(n int) string { return fmt.Sprintf("data: %d\n\n", n) })
-	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/event-stream")
-		events(w, r)
-	})
-	mux.HandleFunc("/download", lines(func(n int) string { return fmt.Sprintf("%s: %d\n", strings.Repeat("x", 8000), n) }))
-	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) {
-		conn, err := websocket.Accept(w, r, nil)
-		if err != nil {
-			return
-		}
-		defer conn.CloseNow()
-		for {
-			kind, text, err := conn.Read(r.Context())
-			if err != nil || conn.Write(r.Context(), kind, text) != nil {
-				return
-			}
-		}
-	})
-	return mux
-}
-
-// useStream reads numbered lines to their end, and returns how many there were.
-func useStream(ctx context.Context, c *http.Client, url string, heard func()) (n int, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := c.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	lines := bufio.NewScanner(resp.Body)
-	for lines.Scan() {
-		heard()
-		switch line := lines.Text(); {
-		case line == "":
-		case line == "the end":
-			_, err := io.ReadAll(resp.Body)
-			return n, err
-		case !strings.HasSuffix(line, ": "+strconv.Itoa(n)):
-			return n, fmt.Errorf("line %d is %.100q", n, line)
-		default:
-			n++
-		}
-	}
-	return n, errors.Join(errors.New("cut off"), lines.Err())
-}
-
-// useWebSocket sends numbers and reads their echoes until done.
-func useWebSocket(ctx context.Context, c *http.Client, url string, done *atomic.Bool, heard func()) (n int, err error) {
-	conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: c})
-	if err != nil {
-		return 0, err
-	}
-	defer conn.CloseNow()
-	for ; !done.Load(); n++ {
-		want := strconv.Itoa(n)
-		if err := conn.Write(ctx, websocket.MessageText, []byte(want)); err != nil {
-			return n, err
-		}
-		_, got, err := conn.Read(ctx)
-		if err != nil || string(got) != want {
-			return n, fmt.Errorf("echo of %s is %q, %w", want, got, err)
-		}
-		heard()
-		time.Sleep(pace)
-	}
-	return n, conn.Close(websocket.StatusNormalClosure, "")
 }

@@ -35,6 +35,7 @@ type gateway struct {
 	data   string
 	config string
 	log    string // file with what the daemons wrote, all of them
+	root   string // file with the root that visitors trust
 
 	// supervised says that the process below restarts daemons by itself.
 	supervised bool
@@ -62,6 +63,7 @@ func newGateway(t *testing.T, more ...string) *gateway {
 	t.Helper()
 	dir := t.TempDir()
 	g := &gateway{t: t, data: filepath.Join(dir, "data"), config: filepath.Join(dir, "clonegate.yaml"), log: filepath.Join(dir, "log")}
+	g.root = filepath.Join(g.data, "ca.pem")
 	text := fmt.Sprintf(`zone: %s
 zone_aliases: [%s]
 data: %s
@@ -257,7 +259,7 @@ func (g *gateway) url(label, path string) string {
 }
 
 // visitor returns an HTTP client that resolves every name to the gateway, trusts
-// its CA alone, and speaks HTTP/2.
+// its root alone, and speaks HTTP/2.
 func (g *gateway) visitor() *http.Client {
 	g.t.Helper()
 	transport := g.transport()
@@ -272,13 +274,13 @@ func (g *gateway) visitor() *http.Client {
 // transport is a visitor's; it speaks HTTP/1.1.
 func (g *gateway) transport() *http.Transport {
 	g.t.Helper()
-	root, err := os.ReadFile(filepath.Join(g.data, "ca.pem"))
+	root, err := os.ReadFile(g.root)
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(root) {
-		g.t.Fatalf("ca.pem holds no certificate:\n%s", root)
+		g.t.Fatalf("%s holds no certificate:\n%s", g.root, root)
 	}
 	listen := g.at.Gateway.Listen
 	transport := &http.Transport{
