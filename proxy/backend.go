@@ -26,17 +26,12 @@ func newBackend(c, tcp net.Conn, e *endpoint, took time.Duration) *backend {
 	return b
 }
 
-// trusted is how long an idle backend is taken for alive without a look. Looking
-// costs a system call.
-const trusted = 5 * time.Millisecond
-
 // isAlive reports whether an idle backend can carry another request: its
-// endpoint has neither closed it nor sent what nobody asked for, as far as can
-// be seen. A backend that is not alive must be closed.
-func (b *backend) isAlive(now time.Time) bool {
-	if now.Sub(b.idle) < trusted {
-		return true
-	}
+// endpoint has neither closed it nor sent what nobody asked for. One that answers
+// twice would else give every client that follows the answer of the one before,
+// so this is looked at before every use, though it costs half a microsecond. A
+// backend that is not alive must be closed.
+func (b *backend) isAlive() bool {
 	s, ok := b.tcp.(interface{ isQuiet() bool })
 	return !ok || s.isQuiet()
 }

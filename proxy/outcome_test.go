@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -274,38 +273,6 @@ func TestEndpointsAreCheckedAtDial(t *testing.T) {
 	p := b.get("https://www-1."+zone+"/").wantReason(t, 502, proxy.AddressRefused)
 	if !strings.Contains(p.Detail, "loopback") {
 		t.Errorf("detail %q does not name the rule", p.Detail)
-	}
-}
-
-// TestMisbehavingClones answer what is no answer.
-func TestMisbehavingClones(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, func(c *proxy.Config) { c.Limits.ResponseTimeout = 500 * time.Millisecond })
-	for name, tt := range map[string]struct {
-		says   string
-		status int
-		reason proxy.Reason
-	}{
-		"status1000":  {"HTTP/1.1 1000 Odd\r\n\r\n", 502, proxy.UpstreamBroken},
-		"status099":   {"HTTP/1.1 099 Odd\r\n\r\n", 502, proxy.UpstreamBroken},
-		"twolengths":  {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", 502, proxy.UpstreamBroken},
-		"notHTTP":     {"SSH-2.0-OpenSSH_9.2\r\n", 502, proxy.UpstreamBroken},
-		"nothing":     {"", 502, proxy.UpstreamBroken},
-		"unasked101":  {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 502, proxy.UpstreamBroken},
-		"hugeheaders": {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 2<<20) + "\r\n\r\n", 502, proxy.UpstreamBroken},
-		"silent":      {"wait", 504, proxy.UpstreamTimeout},
-	} {
-		id := registry.ID(strings.ToLower(name))
-		b.backend(id, func(c *net.TCPConn, in *bufio.Reader) {
-			if tt.says == "wait" {
-				in.ReadByte()
-				return
-			}
-			io.WriteString(c, tt.says)
-		})
-		for _, client := range []*http.Client{b.client, b.h2} {
-			b.do(client, fmt.Sprintf("https://www-%s.%s/", id, zone), method("POST")).wantReason(t, tt.status, tt.reason)
-		}
 	}
 }
 

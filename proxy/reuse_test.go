@@ -89,27 +89,6 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	}
 }
 
-// TestUnaskedAnswersAreDropped has an endpoint send a second answer when the
-// first has been passed on: nobody may get it.
-func TestUnaskedAnswersAreDropped(t *testing.T) {
-	b := newBench(t)
-	sent := make(chan struct{}, 10)
-	b.origin(func(c *net.TCPConn, r *http.Request) bool {
-		io.WriteString(c, hello)
-		time.AfterFunc(10*time.Millisecond, func() {
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
-			sent <- struct{}{}
-		})
-		return true
-	})
-	for range 5 {
-		if got := b.get("https://www-1." + zone + "/"); got.body != "hello" {
-			t.Fatalf("got %q; want the answer to this request", got.body)
-		}
-		<-sent
-	}
-}
-
 // TestClosedConnectionsHurtNobody has an endpoint close every connection after
 // its first answer, without a word.
 func TestClosedConnectionsHurtNobody(t *testing.T) {
@@ -309,75 +288,6 @@ func (b *bench) wantHello(id registry.ID) {
 	b.t.Helper()
 	if got := b.get("https://www-" + string(id) + "." + zone + "/"); got.StatusCode != 200 || got.body != "hello" {
 		b.t.Errorf("clone %s: got %d %q; want hello", id, got.StatusCode, got.body)
-	}
-}
-
-// TestBackendsThatMisbehave answer slowly, oddly or half. The client gets a
-// clear refusal or an answer that is visibly cut, and the next client its own.
-func TestBackendsThatMisbehave(t *testing.T) {
-	storm := strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 10_000)
-	for _, tt := range []struct {
-		name, says string
-		status     int // of the gateway's answer; 0: the clone's is cut
-	}{
-		{"1xx without end", storm, 502},
-		{"bare LF", "HTTP/1.1 200 OK\nContent-Length: 5\n\nhello", 502},
-		{"length and chunks", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 502},
-		{"another coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 502},
-		{"folded field", "HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n", 502},
-		{"half a head", "HTTP/1.1 200 OK\r\nContent-Le", 502},
-		{"wrong chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0x5\r\nhello\r\n", 0},
-		{"too long a chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello!\r\n0\r\n\r\n", 0},
-		{"short of its length", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello", 0},
-		{"short of its chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", 0},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			b := newBench(t)
-			var spoilt atomic.Bool
-			b.origin(func(c *net.TCPConn, r *http.Request) bool {
-				if spoilt.CompareAndSwap(false, true) {
-					io.WriteString(c, tt.says)
-					return false
-				}
-				io.WriteString(c, hello)
-				return true
-			})
-			res, err := b.client.Post("https://www-1."+zone+"/", "", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			body, err := io.ReadAll(res.Body)
-			res.Body.Close()
-			switch {
-			case tt.status > 0 && (res.StatusCode != tt.status || res.Header.Get("Clonegate-Reason") != string(proxy.UpstreamBroken)):
-				t.Errorf("got %d %q; want %d", res.StatusCode, body, tt.status)
-			case tt.status == 0 && (string(body) != "hello" || err == nil):
-				t.Errorf("got %q, %v; want the beginning and an error", body, err)
-			}
-			if got := b.get("https://www-1." + zone + "/"); got.body != "hello" {
-				t.Errorf("the next request got %d %q", got.StatusCode, got.body)
-			}
-		})
-	}
-}
-
-// TestSlowBackend answers octet by octet.
-func TestSlowBackend(t *testing.T) {
-	b := newBench(t)
-	answer := "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 42\r\n\r\n"
-	b.origin(func(c *net.TCPConn, r *http.Request) bool {
-		for i := range answer {
-			if _, err := c.Write([]byte{answer[i]}); err != nil {
-				return false
-			}
-			time.Sleep(100 * time.Microsecond)
-		}
-		return true
-	})
-	for range 3 {
-		if got := b.get("https://www-1." + zone + "/"); got.body != "hello" || got.Trailer.Get("X-Sum") != "42" {
-			t.Errorf("got %q, trailers %v", got.body, got.Trailer)
-		}
 	}
 }
 

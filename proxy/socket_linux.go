@@ -46,7 +46,7 @@ func newSocket(c net.Conn) net.Conn {
 	s := &socket{Conn: c, raw: raw}
 	s.in.move, s.out.move = s.in.read, s.out.write
 	s.peek = func(fd uintptr) {
-		_, err := syscall.Read(int(fd), s.octet[:])
+		_, _, err := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&s.octet)), 1)
 		s.quiet = err == syscall.EAGAIN
 	}
 	return s

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
@@ -208,40 +207,6 @@ func TestBodiesAreNotBuffered(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
-
-// TestCutAnswerIsCut has a clone break off half way: the client must not take
-// what it got for the whole.
-func TestCutAnswerIsCut(t *testing.T) {
-	b := newBench(t)
-	for id, head := range map[registry.ID]string{
-		"1": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
-		"2": "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello",
-		"3": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nxyz\r\n",
-	} {
-		b.backend(id, func(c *net.TCPConn, _ *bufio.Reader) {
-			io.WriteString(c, head)
-			time.Sleep(50 * time.Millisecond) // so that the head is on its way
-		})
-	}
-	b.each(t, func(t *testing.T, c *http.Client) {
-		for _, id := range []string{"1", "2", "3"} {
-			res, err := c.Get("https://www-" + id + "." + zone + "/")
-			if err != nil {
-				t.Fatalf("clone %s: %v", id, err)
-			}
-			body, err := io.ReadAll(res.Body)
-			res.Body.Close()
-			if string(body) != "hello" || err == nil {
-				t.Errorf("clone %s: got %q, %v; want the beginning and an error", id, body, err)
-			}
-		}
-	})
-	for _, line := range b.log.requests(t, 6) {
-		if line["reason"] != "cut-by-clone" || line["status"] != 200.0 {
-			t.Errorf("access log: %v; want reason cut-by-clone", line)
-		}
-	}
-}
 
 // TestClientsThatLeave abort in every phase of a request. Nobody may be blamed
 // for that, and nothing may be left behind.

@@ -146,7 +146,7 @@ func (t *trip) backendIsGood() bool {
 // request that could not know, before anything came back, is replaced once if
 // nothing can have happened at the other end, or nothing that matters.
 func (t *trip) send(ctx context.Context, e *endpoint) error {
-	b, err := t.up.acquire(ctx, e, t.now, t.probe)
+	b, err := t.up.acquire(ctx, e, t.probe)
 	for err == nil {
 		t.backend, t.heard = b, false
 		var n int

@@ -29,7 +29,7 @@ func newUpstream(d *dialer, l *Limits) *upstream {
 
 // acquire returns a backend to an endpoint that is not in use, or a new one. No
 // error means that anything was sent: it is a *dialError, a *busyError, or errCut.
-func (u *upstream) acquire(ctx context.Context, e *endpoint, now time.Time, probe bool) (*backend, error) {
+func (u *upstream) acquire(ctx context.Context, e *endpoint, probe bool) (*backend, error) {
 	for {
 		b, place, err := e.take(u.limits, probe)
 		if err != nil {
@@ -43,7 +43,7 @@ func (u *upstream) acquire(ctx context.Context, e *endpoint, now time.Time, prob
 		if b == nil {
 			return u.dial(ctx, e)
 		}
-		if b.isAlive(now) {
+		if b.isAlive() {
 			return b, nil
 		}
 		b.Close()
