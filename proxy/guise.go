@@ -82,7 +82,7 @@ func (x *exchange) upstreamHost() string {
 // without either come back as they are.
 func (x *exchange) shed(in *http1.Section) *http1.Section {
 	p := x.tenant.production.Load()
-	if p == nil || len(p.services)+len(p.tenants) == 0 {
+	if !p.isDeclared() {
 		p = nil
 	}
 	var out *http1.Section
@@ -107,7 +107,10 @@ func (x *exchange) shed(in *http1.Section) *http1.Section {
 		}
 	}
 	if out == nil {
-		return in
+		out = in
+	}
+	if p != nil {
+		x.watchEscapes(p, out)
 	}
 	return out
 }

@@ -80,7 +80,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 type cloneMetrics struct {
 	tenants                                   *tenants
 	requests, atWork, tunnels, sent, received *prometheus.Desc
-	conns, waiting, turned                    *prometheus.Desc
+	conns, waiting, turned, escaped           *prometheus.Desc
 }
 
 func newCloneMetrics(ts *tenants) *cloneMetrics {
@@ -97,12 +97,13 @@ func newCloneMetrics(ts *tenants) *cloneMetrics {
 		conns:    desc("endpoint_connections", "Open connections to the endpoints of a clone."),
 		waiting:  desc("requests_waiting", "Requests of a clone that wait for a connection to an endpoint."),
 		turned:   desc("overloaded_total", "Requests of a clone that were refused because it or its endpoints had too many."),
+		escaped:  desc("escapes_total", "Names of production in headers of answers of a clone that has names of production."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *cloneMetrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.requests, m.atWork, m.tunnels, m.sent, m.received, m.conns, m.waiting, m.turned} {
+	for _, d := range []*prometheus.Desc{m.requests, m.atWork, m.tunnels, m.sent, m.received, m.conns, m.waiting, m.turned, m.escaped} {
 		out <- d
 	}
 }
@@ -117,6 +118,9 @@ func (m *cloneMetrics) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(m.conns, prometheus.GaugeValue, float64(conns), id)
 		out <- prometheus.MustNewConstMetric(m.waiting, prometheus.GaugeValue, float64(waiting), id)
 		out <- prometheus.MustNewConstMetric(m.turned, prometheus.CounterValue, float64(t.turned.Load()), id)
+		if t.production.Load().isDeclared() {
+			out <- prometheus.MustNewConstMetric(m.escaped, prometheus.CounterValue, float64(t.escapes.total.Load()), id)
+		}
 		for service, p := range *t.pools.Load() {
 			m.collectService(out, id, service, &p.traffic)
 		}

@@ -19,6 +19,8 @@ type production struct {
 	bases    map[string]string // by service: the name that its tenants stand below
 	parents  map[string]bool   // the domains above those names, down from the registrable one
 	strip    map[string]bool   // cookies that the clone must not see
+	declared map[string]string // as in the record
+	domains  []domain          // of production: every name at or below belongs to it
 }
 
 // newProduction returns what c says about production, nil for nothing.
@@ -30,6 +32,7 @@ func newProduction(c *registry.Clone) *production {
 		services: map[string]string{}, tenants: map[string]string{},
 		hosts: map[string]string{}, bases: map[string]string{},
 		parents: map[string]bool{}, strip: map[string]bool{},
+		declared: c.Production, domains: domainsOf(c.Production),
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Production)) {
 		service := c.Production[name]
@@ -104,4 +107,15 @@ func (p *production) hostOf(service string) *string {
 		return &host
 	}
 	return nil
+}
+
+// isDeclared reports whether there are names of production.
+func (p *production) isDeclared() bool { return p != nil && len(p.declared) > 0 }
+
+// sameNames reports whether two records name production alike.
+func (p *production) sameNames(q *production) bool {
+	if !p.isDeclared() || !q.isDeclared() {
+		return p.isDeclared() == q.isDeclared()
+	}
+	return maps.Equal(p.declared, q.declared)
 }

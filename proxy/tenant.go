@@ -25,6 +25,7 @@ type tenant struct {
 	journal atomic.Pointer[journal]    // of this life; nil before its first request
 
 	production atomic.Pointer[production] // nil if the clone does not know of any
+	escapes    escapes
 
 	mu       sync.Mutex
 	revision uint64               // guarded by mu; of the record the pools show
@@ -50,7 +51,9 @@ func (t *tenant) update(c *registry.Clone) {
 	t.revision = c.Revision
 	t.setFaultsLocked(c)
 	named := newProduction(c)
-	t.production.Store(named)
+	if was := t.production.Swap(named); !named.sameNames(was) {
+		t.escapes.forget()
+	}
 	old := *t.pools.Load()
 	now := make(map[string]*pool, len(c.Services))
 	for name, service := range c.Services {
@@ -201,6 +204,13 @@ func (ts *tenants) of(c *registry.Clone) *tenant {
 		return t
 	}
 	return nil
+}
+
+// find returns the tenant of a clone if there is one.
+func (ts *tenants) find(id registry.ID) *tenant {
+	ts.mu.RLock()
+	defer ts.mu.RUnlock()
+	return ts.byID[id]
 }
 
 // applyLocked brings the tenant of a clone, if there is one, to a record. An

@@ -52,6 +52,9 @@ func TestScripts(t *testing.T) {
 
 func setupScript(env *testscript.Env) error {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if to := r.URL.Query().Get("leads-to"); to != "" {
+			w.Header().Set("Location", to)
+		}
 		fmt.Fprintf(w, "the clone was asked for %s\n", r.Host)
 	}))
 	env.Defer(upstream.Close)

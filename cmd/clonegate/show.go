@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,7 +14,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/clonegate/clonegate/proxy"
+	proxyapi "github.com/clonegate/clonegate/proxy/api"
 	"github.com/clonegate/clonegate/registry/api"
+	"github.com/clonegate/clonegate/registry/client"
 )
 
 func newShow(a *app) *cobra.Command {
@@ -30,12 +35,37 @@ func newShow(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.result(clone, func(w io.Writer) { printClone(w, clone, time.Now()) })
+			shown, err := withEscapes(cmd.Context(), c, clone)
+			if err != nil {
+				return err
+			}
+			return a.result(shown, func(w io.Writer) { printClone(w, shown, time.Now()) })
 		},
 	}
 }
 
-func printClone(w io.Writer, c *api.Clone, now time.Time) {
+// A shownClone is a clone and what the gateway has noted of it.
+type shownClone struct {
+	*api.Clone
+	Escapes []proxy.Escape `json:"escapes,omitempty"`
+}
+
+// withEscapes adds the names of production that escaped from a clone, if it
+// knows of any.
+func withEscapes(ctx context.Context, c *client.Client, clone *api.Clone) (*shownClone, error) {
+	shown := &shownClone{Clone: clone}
+	if len(clone.Production) == 0 {
+		return shown, nil
+	}
+	var list proxyapi.EscapeList
+	_, err := c.Do(ctx, client.Request{Method: http.MethodGet, Path: "/v1/clones/" + string(clone.ID) + "/escapes"}, &list)
+	shown.Escapes = list.Escapes
+	return shown, err
+}
+
+func printClone(w io.Writer, shown *shownClone, now time.Time) {
+	c := shown.Clone
+
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, text string) {
 		if text != "" {
@@ -73,11 +103,22 @@ func printClone(w io.Writer, c *api.Clone, now time.Time) {
 	for _, name := range slices.Sorted(maps.Keys(c.Production)) {
 		row("production "+name, "service "+c.Production[name])
 	}
+	for _, e := range shown.Escapes {
+		row("escape "+e.Name, fmt.Sprintf("%s, last %s; first in %s of %s %s", times(e.Count), ago(e.Last, now), e.Field, e.Service, e.Path))
+	}
 	row("strip cookies", strings.Join(c.StripCookies, ", "))
 	for _, name := range slices.Sorted(maps.Keys(c.Hosts)) {
 		row("host "+string(name), joinText(c.Hosts[name]))
 	}
 	tw.Flush()
+}
+
+// times writes a number of times.
+func times(n uint64) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 // pairs writes a map as "a=1 b=2".

@@ -1,5 +1,6 @@
-// Package api serves the last requests of clones, as the gateway has recorded
-// them, over the API of the registry: as a list, and as a stream.
+// Package api serves what the gateway has noted of clones over the API of the
+// registry: their last requests, as a list and as a stream, and the names of
+// production that escaped from them.
 package api
 
 import (
@@ -36,6 +37,9 @@ func Register(a *api.API, gateway *proxy.Gateway) {
 		},
 	}
 	api.Register(a.Huma(), list, o.requests)
+	escapes := api.Operation("list-escapes", "GET /v1/clones/{id}/escapes", "List the names of production that escaped from a clone", registry.Roles...)
+	escapes.Description += " One of role clone is for the IDs it was issued for."
+	api.Register(a.Huma(), escapes, o.escapes)
 }
 
 // The kinds of messages of a stream, in SSE's field event.
@@ -80,12 +84,9 @@ func (in *requestsInput) filter() proxy.RequestFilter {
 }
 
 func (o *operations) requests(ctx context.Context, in *requestsInput) (*huma.StreamResponse, error) {
-	id, err := in.Parse()
+	id, err := o.readable(ctx, &in.CloneID)
 	if err != nil {
 		return nil, err
-	}
-	if t := api.Actor(ctx).Token; t.Role == registry.RoleClone && !t.Covers(id) {
-		return nil, api.Refusal(http.StatusForbidden, "forbidden", "token %s was not issued for clone %s", t.ID, id)
 	}
 	after, _, err := in.Begin()
 	if err != nil {

@@ -39,13 +39,16 @@ func start(t *testing.T) *daemon {
 	networks := registry.NewNetworks([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
 	r := registrytest.New(t, func(c *registry.Config) { c.Networks = networks })
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/broken" {
+		switch r.URL.Path {
+		case "/broken":
 			w.WriteHeader(500)
+		case "/away":
+			w.Header().Set("Location", "https://pay.shop.example/")
 		}
 	}))
 	t.Cleanup(up.Close)
 	_, err := r.Register(t.Context(), registry.System, "7", registry.Registration{
-		Instance: "a", Services: map[string]registry.ServiceRegistration{"www": {Endpoints: []string{up.Listener.Addr().String()}}},
+		Instance: "a", Production: map[string]string{"www.shop.example": "www"}, Services: map[string]registry.ServiceRegistration{"www": {Endpoints: []string{up.Listener.Addr().String()}}},
 	}, true)
 	must(t, err)
 	secure := httptest.NewTLSServer(nil) // for its certificate
@@ -187,6 +190,38 @@ func TestList(t *testing.T) {
 		}
 		if status != tt.status || status == 200 && body != tt.want || !strings.Contains(body, tt.want) {
 			t.Errorf("%s as %s: %d %s; want %d %s", tt.path, tt.token, status, body, tt.status, tt.want)
+		}
+	}
+}
+
+func TestEscapes(t *testing.T) {
+	d := start(t)
+	d.fill("/away")
+	d.fill("/away", "/home")
+	for _, tt := range []struct {
+		token, path string
+		status      int
+		want        string
+	}{
+		{"viewer", "/v1/clones/7/escapes", 200, `"name":"pay.shop.example","field":"Location","service":"www","path":"/away","count":2,`},
+		{"own", "/v1/clones/7/escapes", 200, `"total":2`},
+		{"other", "/v1/clones/7/escapes", 403, "was not issued for clone 7"},
+		{"viewer", "/v1/clones/8/escapes", 404, "not found"},
+		{"viewer", "/v1/clones/Ü/escapes", 422, "id"},
+	} {
+		if status, body := d.call(tt.token, tt.path); status != tt.status || !strings.Contains(body, tt.want) {
+			t.Errorf("%s as %s: %d %s; want %d %s", tt.path, tt.token, status, body, tt.status, tt.want)
+		}
+	}
+	_, err := d.registry.Unregister(t.Context(), registry.System, "7", "")
+	must(t, err)
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		_, body := d.call("viewer", "/v1/clones/7/escapes")
+		if strings.TrimSpace(body) == `{"escapes":[],"total":0}` {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("of a clone that is gone: %s; want nothing", body)
 		}
 	}
 }

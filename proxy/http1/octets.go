@@ -128,3 +128,14 @@ func lower(c byte) byte {
 	}
 	return c
 }
+
+// AppendLower appends b with its ASCII letters in lower case.
+func AppendLower(dst, b []byte) []byte {
+	for _, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
