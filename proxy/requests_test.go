@@ -36,15 +36,15 @@ func TestRequestsAreRecorded(t *testing.T) {
 		io.WriteString(w, "hello")
 	})
 	before := time.Now()
-	b.get("https://www-1."+zone+"/a?token=secret&x", method("POST"), func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader("body")) })
-	b.records("1", 1)
 	b.do(b.h2, "https://www-1."+zone+"/missing")
+	b.records("1", 1)
+	b.get("https://www-1."+zone+"/a?token=secret&x", method("POST"), func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader("body")) })
 	b.records("1", 2)
 	b.get("https://nothing-1." + zone + "/")
 	got := b.records("1", 3)
 	for i, want := range []proxy.RequestRecord{
-		{Method: "POST", Path: "/a?token=*&*", Protocol: "HTTP/1.1", Status: 200, Received: 4, Sent: 5, Service: "www"},
 		{Method: "GET", Path: "/missing", Protocol: "HTTP/2.0", Status: 404, Sent: 5, Service: "www"},
+		{Method: "POST", Path: "/a?token=*&*", Protocol: "HTTP/1.1", Status: 200, Received: 4, Sent: 5, Service: "www"},
 		{Method: "GET", Path: "/", Protocol: "HTTP/1.1", Status: 404, Reason: proxy.UnknownService, Sent: got[2].Sent},
 	} {
 		r := got[i]
