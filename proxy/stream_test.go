@@ -212,9 +212,10 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 // for that, and nothing may be left behind.
 func TestClientsThatLeave(t *testing.T) {
 	const clients = 60
-	b := newBench(t)
+	// Sixty downloads at full speed may keep a small machine from dialling.
+	b := newBench(t, func(c *proxy.Config) { c.Limits.DialTimeout = time.Minute })
 	var cancelled, running atomic.Int64
-	reached := make(chan struct{}, clients)
+	reached, early := make(chan struct{}, clients), make(chan string, clients)
 	b.serve("1", func(w http.ResponseWriter, r *http.Request) {
 		running.Add(1)
 		defer running.Add(-1)
@@ -252,13 +253,20 @@ func TestClientsThatLeave(t *testing.T) {
 					req, _ := http.NewRequestWithContext(ctx, "POST", "https://www-1."+zone+path, body)
 					res, err := client.Do(req)
 					if err == nil {
-						io.Copy(io.Discard, res.Body)
+						_, err = io.Copy(io.Discard, res.Body)
 						res.Body.Close()
+					}
+					if ctx.Err() == nil {
+						early <- fmt.Sprintf("%v, error %v", res, err)
 					}
 				})
 			}
 			for range clients {
-				<-reached
+				select {
+				case <-reached:
+				case what := <-early:
+					t.Fatalf("%s, HTTP/2: %v: a request has ended by itself: %s", path, h2, what)
+				}
 			}
 			start := time.Now()
 			cancel()
