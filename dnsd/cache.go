@@ -23,7 +23,7 @@ const (
 	maxPositive   = time.Hour
 	maxNegative   = time.Minute
 	failureTTL    = time.Second // RFC 9520 §3.2
-	maxStale      = time.Hour   // how long past its end an answer may stand in for silent upstreams
+	maxStale      = time.Hour   // how long past its end an answer may stand in for silent upstreams, unless habits differ
 	staleReplyTTL = 30          // seconds (RFC 8767 §4)
 )
 
@@ -76,10 +76,10 @@ func (e *entry) size() int {
 // fresh reports whether the entry answers without a word of upstreams.
 func (e *entry) fresh(now time.Time) bool { return now.Before(e.expires) }
 
-// stale reports whether an entry that has expired may stand in for upstreams
-// that do not answer. What says that a name is missing never does.
-func (e *entry) stale(now time.Time) bool {
-	return e.positive && now.Before(e.expires.Add(maxStale))
+// stale reports whether an entry that has expired may stand in, for so long,
+// for upstreams that do not answer. What says that a name is missing never does.
+func (e *entry) stale(now time.Time, most time.Duration) bool {
+	return e.positive && now.Before(e.expires.Add(most))
 }
 
 // result returns the entry as the answer to q. What had expired gets a short

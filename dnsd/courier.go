@@ -156,7 +156,7 @@ func (c *courier) close() {
 // carry sends a flight's question to the first of its servers. It reports
 // false if that is not possible.
 func (v *view) carry(f *flight) bool {
-	if len(v.couriers) == 0 {
+	if len(v.couriers) == 0 || v.habits.needsSocket() {
 		return false
 	}
 	servers := v.order(f.group)

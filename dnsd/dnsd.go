@@ -66,6 +66,9 @@ type Config struct {
 	// means 20,000; negative keeps none.
 	CacheEntries int
 
+	// Habits are how upstream servers and clients are dealt with.
+	Habits Habits
+
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil: none
 }
@@ -81,6 +84,8 @@ type Server struct {
 	log         *slog.Logger
 	metrics     *metrics
 	timing      timing
+	habits      Habits
+	port        *port // that questions leave from; nil: each from its own
 	now         func() time.Time
 
 	transfers *transfers // nil: nobody may copy the zones
@@ -111,7 +116,7 @@ type Server struct {
 
 // maxWaiting bounds how many questions of all clients wait for upstreams at
 // once; maxWaitingPerGroup keeps one dead group of upstreams from using up all
-// of them.
+// of them, unless habits differ.
 const (
 	maxWaiting         = 4000
 	maxWaitingPerGroup = 1000
@@ -142,6 +147,9 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dns server: name server address: %w", err)
 	}
+	if err := cfg.Habits.check(); err != nil {
+		return nil, fmt.Errorf("dns server: %w", err)
+	}
 	m, err := newMetrics(cfg.Metrics)
 	if err != nil {
 		return nil, fmt.Errorf("dns server: metrics: %w", err)
@@ -157,7 +165,8 @@ func New(cfg Config) (*Server, error) {
 		public:      newPublic(gateway),
 		names:       newNamesCache(),
 		cache:       newCache(cmp.Or(cfg.CacheEntries, maxCacheEntries), maxCacheBytes),
-		waiting:     make(chan struct{}, maxWaiting),
+		habits:      cfg.Habits.filled(),
+		waiting:     make(chan struct{}, max(maxWaiting, cfg.Habits.MaxWaiting)),
 		renewals:    make(chan renewal, maxRenewals),
 		running:     make(chan struct{}),
 		now:         time.Now,
@@ -166,6 +175,7 @@ func New(cfg Config) (*Server, error) {
 			stale: 1800 * time.Millisecond, idle: 10 * time.Second,
 		},
 	}
+	cfg.Habits.apply(&s.timing)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -212,7 +222,7 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 			s.prepareZone(z)
 		}
 	}
-	if err := s.hireCouriers(); err != nil {
+	if err := s.openUpstream(); err != nil {
 		return fmt.Errorf("dns server: %w", err)
 	}
 	s.fronts.Store(&fronts) // Explain reads what stands above only after this
@@ -221,6 +231,9 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 	defer stop()
 	for _, c := range s.couriers {
 		g.Go(func() error { c.run(ctx); return nil })
+	}
+	if s.port != nil {
+		g.Go(func() error { s.port.run(ctx); return nil })
 	}
 	g.Go(func() error { s.serveRenewals(ctx); return nil })
 	g.Go(func() error { s.serveProbes(ctx); return nil })
@@ -312,8 +325,14 @@ func closeAll(closers []Listener) {
 	}
 }
 
-// hireCouriers makes a courier for each core.
-func (s *Server) hireCouriers() error {
+// openUpstream opens what questions to upstreams are sent with: a courier for
+// each core and, if all are to leave from one port, that.
+func (s *Server) openUpstream() (err error) {
+	if s.habits.SourcePort != nil {
+		if s.port, err = openPort(*s.habits.SourcePort); err != nil {
+			return err
+		}
+	}
 	for range runtime.GOMAXPROCS(0) {
 		c, err := newCourier(s)
 		if err != nil {

@@ -99,7 +99,7 @@ func (s *Server) upstreamQuery(q question, server netip.AddrPort, edns bool) []b
 	wire = binary.BigEndian.AppendUint16(wire, dns.ClassINET)
 	if edns {
 		wire[11] = 1
-		wire = appendOPT(wire, &query{question: q}, 0, nil)
+		wire = appendOPT(wire, &query{question: q}, s.habits.EDNSSize, 0, nil)
 	}
 	return wire
 }
@@ -115,11 +115,11 @@ func matches(reply, query []byte) bool {
 	return binary.BigEndian.Uint16(reply[4:]) == 1 && len(reply) >= end && bytes.Equal(reply[headerLen:end], query[headerLen:end])
 }
 
-// exchangeUDP sends one query from a socket of its own, hence from a random
-// port, and waits for its reply. Whatever else arrives there is not the end of
+// exchangeUDP sends one query, from a socket of its own and hence from a random
+// port unless habits differ, and waits for its reply. Whatever else arrives there is not the end of
 // the wait: it may be an attempt to end it.
 func (s *Server) exchangeUDP(ctx context.Context, server netip.AddrPort, query []byte) (*dns.Msg, error) {
-	conn, release, err := dial(ctx, "udp", server)
+	conn, release, err := s.dialUDP(ctx, server, query)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +253,12 @@ func readMessage(r io.Reader, buf *bytes.Buffer) error {
 // dial connects to a server. Everything on the connection ends when ctx does;
 // release closes it.
 func dial(ctx context.Context, network string, server netip.AddrPort) (net.Conn, func(), error) {
-	var d net.Dialer
+	return dialFrom(ctx, nil, network, server)
+}
+
+// dialFrom does the same from a local address; nil is any.
+func dialFrom(ctx context.Context, local net.Addr, network string, server netip.AddrPort) (net.Conn, func(), error) {
+	d := net.Dialer{LocalAddr: local}
 	conn, err := d.DialContext(ctx, network, server.String())
 	if err != nil {
 		return nil, nil, ctxError(ctx, err)

@@ -92,7 +92,7 @@ func (f *flight) failed(ctx context.Context, err error) *entry {
 	if f.old != nil && f.old.fresh(now) {
 		return f.old // it was to be renewed before its end
 	}
-	if f.old != nil && f.old.stale(now) {
+	if f.old != nil && f.old.stale(now, v.habits.StaleFor) {
 		again := f.old.copy()
 		again.retry = now.Add(failureTTL)
 		e = again
@@ -124,7 +124,7 @@ func (f *flight) land(e *entry) {
 // there is an answer that has expired, that is given, and the question goes on
 // by itself.
 func (v *view) ask(ctx context.Context, q question, g group) *result {
-	if !v.busy.enter(g.key, maxWaitingPerGroup) {
+	if !v.busy.enter(g.key, v.habits.MaxWaiting) {
 		return v.tooBusy(g)
 	}
 	defer v.busy.leave(g.key)
@@ -132,7 +132,7 @@ func (v *view) ask(ctx context.Context, q question, g group) *result {
 	landed := make(chan *entry, 1)
 	var patience <-chan time.Time
 	old := v.cache.get(v.key(q, g))
-	if old != nil && old.stale(v.now()) {
+	if old != nil && old.stale(v.now(), v.habits.StaleFor) {
 		timer := time.NewTimer(v.timing.stale)
 		defer timer.Stop()
 		patience = timer.C
@@ -179,11 +179,11 @@ func (f *front) later(ctx context.Context, j *job, send func([]byte)) {
 	}
 	v, g := f.view, j.miss.group
 	old := v.cache.get(v.key(j.miss.q, g))
-	if old != nil && old.stale(f.now()) {
+	if old != nil && old.stale(f.now(), f.habits.StaleFor) {
 		f.tasks.Go(func() { f.finish(ctx, j, send) })
 		return
 	}
-	if !v.busy.enter(g.key, maxWaitingPerGroup) {
+	if !v.busy.enter(g.key, v.habits.MaxWaiting) {
 		<-f.waiting
 		send(j.pack(v.tooBusy(g)))
 		return

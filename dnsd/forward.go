@@ -34,11 +34,11 @@ func (v *view) key(q question, g group) cacheKey {
 }
 
 // cached answers q without asking upstreams, nil if that cannot be done: from
-// an entry that is fresh, or from one that has expired if upstreams failed to
-// renew it a moment ago.
+// an entry that is fresh, or from one that has expired if there is no use in
+// waiting for another.
 func (v *view) cached(q question, g group, now time.Time) *result {
 	e := v.cache.get(v.key(q, g))
-	if e == nil || !e.fresh(now) && !(e.stale(now) && now.Before(e.retry)) {
+	if e == nil || !e.fresh(now) && !v.standsIn(e, q, g, now) {
 		return nil
 	}
 	v.metrics.cacheHits.Inc()
@@ -46,6 +46,21 @@ func (v *view) cached(q question, g group, now time.Time) *result {
 		v.renew(e, q, g)
 	}
 	return e.result(q, now)
+}
+
+// standsIn reports whether an entry that has expired is given at once: if
+// upstreams failed to renew it a moment ago, if they are known to be down, or
+// if that is the habit here. Probes find out when upstreams are back, so that
+// questions need not.
+func (v *view) standsIn(e *entry, q question, g group, now time.Time) bool {
+	switch {
+	case !e.stale(now, v.habits.StaleFor):
+		return false
+	case v.habits.StaleFirst:
+		v.renew(e, q, g)
+		return true
+	}
+	return now.Before(e.retry) || v.health.areDown(g.servers, now)
 }
 
 // A renewal is an entry that is asked for again before it ends, so that nobody
@@ -147,10 +162,11 @@ func (s *Server) newEntry(k cacheKey, m *dns.Msg, now time.Time) *entry {
 var errNoUpstream = errors.New("no upstream server is known; name one for this listener or in the resolv.conf")
 
 // order returns the servers of a group in the order in which to ask them, but
-// for this server itself and those that would ask it.
+// for this server itself and those that would ask it. Those that failed come
+// last unless the order is strict.
 func (s *Server) order(g group) []netip.AddrPort {
 	servers := slices.DeleteFunc(slices.Clone(g.servers), func(a netip.AddrPort) bool { return s.isOwn(a) || s.loops.has(a) })
-	if len(servers) > 1 {
+	if len(servers) > 1 && !s.habits.StrictOrder {
 		s.health.sort(servers)
 	}
 	return servers
@@ -202,8 +218,15 @@ func (s *Server) exchange(ctx context.Context, q question, g group, first *attem
 		servers = append([]netip.AddrPort{first.server}, slices.DeleteFunc(servers, func(a netip.AddrPort) bool { return a == first.server })...)
 	}
 	next()
-	if silent && len(servers) > 1 {
+	if len(servers) > 1 && (silent || s.health.isDown(servers[0])) {
 		next()
+	}
+	for s.habits.AllServers && started < len(servers) {
+		next()
+	}
+	maxHedges := len(servers)
+	if s.habits.Retry > 0 {
+		maxHedges = maxTries
 	}
 	hedge := time.NewTicker(s.timing.hedge)
 	defer hedge.Stop()
@@ -220,7 +243,7 @@ func (s *Server) exchange(ctx context.Context, q question, g group, first *attem
 				next()
 			}
 		case <-hedge.C:
-			if started < len(servers) {
+			if started < maxHedges {
 				next()
 			}
 		}
@@ -329,6 +352,21 @@ func (h *health) rankLocked(server netip.AddrPort) int {
 		return 1
 	}
 	return 0
+}
+
+// areDown reports whether all servers of a group failed and none has answered
+// since. As a client asks, they go on being probed.
+func (h *health) areDown(servers []netip.AddrPort, now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, server := range servers {
+		f := h.failed[server]
+		if f == nil {
+			return false
+		}
+		f.asked = now
+	}
+	return len(servers) > 0
 }
 
 // isDown reports whether a server failed and has not answered since.

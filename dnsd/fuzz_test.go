@@ -91,7 +91,7 @@ func checkReply(t *testing.T, q *query, packet, reply []byte) {
 	if len(reply) < headerLen || !bytes.Equal(reply[:2], packet[:2]) || reply[2]&0x80 == 0 {
 		t.Fatalf("reply %x to %x", reply, packet)
 	}
-	if limit := q.size; len(reply) > limit || limit > maxSize || !q.edns && limit != plainSize {
+	if limit := min(q.size, maxSize); len(reply) > limit || limit > maxSize || !q.edns && limit != plainSize {
 		t.Fatalf("reply of %d octets, EDNS %t, limit %d", len(reply), q.edns, limit)
 	}
 	m := new(dns.Msg)

@@ -211,10 +211,11 @@ func optSize(ede *dns.EDNS0_EDE) int {
 	return fixedOPT + 6 + len(ede.ExtraText)
 }
 
-// appendOPT appends the OPT record of a reply (RFC 6891 §6.1.2), with an
-// extended error if there is one (RFC 8914 §2).
-func appendOPT(b []byte, q *query, rcode int, ede *dns.EDNS0_EDE) []byte {
-	b = append(b, 0, 0, byte(dns.TypeOPT), maxSize>>8, maxSize&0xff, byte(rcode>>4), 0, 0, 0)
+// appendOPT appends the OPT record of a message whose sender takes so many
+// octets (RFC 6891 §6.1.2), with an extended error if there is one (RFC 8914
+// §2).
+func appendOPT(b []byte, q *query, size, rcode int, ede *dns.EDNS0_EDE) []byte {
+	b = append(b, 0, 0, byte(dns.TypeOPT), byte(size>>8), byte(size), byte(rcode>>4), 0, 0, 0)
 	if q.do {
 		b[len(b)-2] = 0x80
 	}

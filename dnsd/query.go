@@ -89,7 +89,8 @@ func (q *query) asked() string {
 }
 
 // What a UDP reply may hold: 512 octets unless the client says more
-// (RFC 1035 §4.2.1), and never more than passes without fragments.
+// (RFC 1035 §4.2.1), and no more than passes without fragments unless habits
+// differ.
 const (
 	plainSize = 512
 	maxSize   = 1232
@@ -215,7 +216,7 @@ func (q *query) readRecords(p []byte, off int) bool {
 // readOPT reads an OPT record from its type on (RFC 6891 §6.1.2).
 func (q *query) readOPT(rr []byte) bool {
 	q.edns = true
-	q.size = min(max(int(binary.BigEndian.Uint16(rr[2:])), plainSize), maxSize)
+	q.size = max(int(binary.BigEndian.Uint16(rr[2:])), plainSize)
 	q.do = rr[6]>>7 == 1
 	if rr[5] != 0 {
 		q.fault = dns.RcodeBadVers

@@ -111,7 +111,7 @@ func (s *Server) pack(b []byte, q *query, r *result, recursion, tcp bool) ([]byt
 	}
 	limit := dns.MaxMsgSize
 	if !tcp {
-		limit = q.size
+		limit = min(q.size, s.habits.EDNSSize)
 	}
 	size := len(q.wire) + len(p.body)
 	if q.edns {
@@ -127,7 +127,7 @@ func (s *Server) pack(b []byte, q *query, r *result, recursion, tcp bool) ([]byt
 	b = appendHeader(b, q, p, rcode, r.aa, truncated, recursion)
 	b = p.append(b, q, s)
 	if q.edns {
-		b = appendOPT(b, q, rcode, ede)
+		b = appendOPT(b, q, s.habits.EDNSSize, rcode, ede)
 	}
 	return b, nil
 }

@@ -14,7 +14,7 @@ import (
 
 // Bounds of TCP, per listener.
 const (
-	maxConns          = 256
+	maxConns          = 256 // unless habits differ
 	maxConnsPerSource = 16
 	maxPipelined      = 100 // questions of one connection that wait for upstreams
 )
@@ -39,7 +39,7 @@ func (f *front) serveTCP(ctx context.Context) error {
 			continue
 		}
 		client := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
-		leave, ok := enterConn(sources, client.Addr())
+		leave, ok := enterConn(sources, client.Addr(), f.habits.MaxConns)
 		if !ok {
 			f.metrics.dropped("tcp_connections")
 			conn.Close()
@@ -52,9 +52,9 @@ func (f *front) serveTCP(ctx context.Context) error {
 	}
 }
 
-// enterConn takes a place for a connection, among all and among those of its
-// source: an IPv4 address or an IPv6 /64.
-func enterConn(sources *busy, client netip.Addr) (leave func(), ok bool) {
+// enterConn takes one of limit places for a connection, among all and among
+// those of its source: an IPv4 address or an IPv6 /64.
+func enterConn(sources *busy, client netip.Addr, limit int) (leave func(), ok bool) {
 	source := client.Unmap()
 	bits := source.BitLen()
 	if source.Is6() {
@@ -62,7 +62,7 @@ func enterConn(sources *busy, client netip.Addr) (leave func(), ok bool) {
 	}
 	prefix, _ := source.WithZone("").Prefix(bits)
 	const all = "all"
-	if !sources.enter(all, maxConns) {
+	if !sources.enter(all, limit) {
 		return nil, false
 	}
 	if !sources.enter(prefix.String(), maxConnsPerSource) {
