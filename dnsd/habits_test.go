@@ -254,9 +254,9 @@ func TestUpstreamsGone(t *testing.T) {
 	if m, took := get("n0.example."); !isStale(m) || took > 2*time.Second {
 		t.Errorf("the first question: %v after %v, want the stale answer within 1.8 s", m, took)
 	}
-	until(t, "both are known to be gone", func() bool { _, took := get("n1.example."); return took < 50*time.Millisecond })
+	until(t, "both are known to be gone", func() bool { _, took := get("n1.example."); return took < 200*time.Millisecond })
 	for i := range 50 {
-		if m, took := get(fmt.Sprintf("n%d.example.", i)); !isStale(m) || took > 100*time.Millisecond {
+		if m, took := get(fmt.Sprintf("n%d.example.", i)); !isStale(m) || took > time.Second {
 			t.Errorf("question %d: %v after %v, want the stale answer at once", i, m, took)
 		}
 	}
