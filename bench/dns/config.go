@@ -39,19 +39,19 @@ remote-control:
   control-enable: no
 `
 
-func startUnbound(ctx context.Context, s *site) ([]*server, error) {
+func startUnbound(_ context.Context, site *lab.Site) ([]*lab.Subject, error) {
 	addr, err := lab.FreePort()
 	if err != nil {
 		return nil, err
 	}
 	var data strings.Builder
-	for id := range s.clones {
+	for id := range site.Clones {
 		fmt.Fprintf(&data, "  local-data: \"%s. 60 A %s\"\n", load.Host(id), load.Addr(id))
 	}
-	config := fmt.Sprintf(unboundConfig, addr.Port(), lab.Workers, s.dir, lab.Zone, soa, data.String(),
-		upstreamZone, s.upstream.Addr(), s.upstream.Port())
-	return s.launch(ctx, &server{name: "Unbound", addr: addr}, map[string]string{"unbound.conf": config}, 1,
-		"-d", "-c", filepath.Join(s.dir, "unbound.conf"))
+	config := fmt.Sprintf(unboundConfig, addr.Port(), lab.Workers, site.Dir, lab.Zone, soa, data.String(),
+		upstreamZone, site.Backend.Addr(), site.Backend.Port())
+	return site.Launch(&lab.Subject{Name: "Unbound", Addr: addr}, map[string]string{"unbound.conf": config}, 1,
+		"-d", "-c", filepath.Join(site.Dir, "unbound.conf"))
 }
 
 // corefile takes clones from a hosts file, as people do who replace dnsmasq;
@@ -74,17 +74,17 @@ const corefile = `%[1]s:%[2]d {
 }
 `
 
-func startCoreDNS(ctx context.Context, s *site) ([]*server, error) {
+func startCoreDNS(_ context.Context, site *lab.Site) ([]*lab.Subject, error) {
 	addr, err := lab.FreePort()
 	if err != nil {
 		return nil, err
 	}
 	files := map[string]string{
-		"Corefile":   fmt.Sprintf(corefile, lab.Zone, addr.Port(), s.dir, upstreamZone, s.upstream),
-		"hosts":      s.hosts(),
+		"Corefile":   fmt.Sprintf(corefile, lab.Zone, addr.Port(), site.Dir, upstreamZone, site.Backend),
+		"hosts":      hosts(site),
 		"empty.zone": fmt.Sprintf("$ORIGIN %s.\n$TTL 60\n@ %s\n@ NS ns\nns A 127.0.0.1\n", lab.Zone, soa),
 	}
-	return s.launch(ctx, &server{name: "CoreDNS", addr: addr}, files, 1, "-conf", filepath.Join(s.dir, "Corefile"))
+	return site.Launch(&lab.Subject{Name: "CoreDNS", Addr: addr}, files, 1, "-conf", filepath.Join(site.Dir, "Corefile"))
 }
 
 const nsdConfig = `server:
@@ -109,14 +109,14 @@ zone:
   zonefile: clones.zone
 `
 
-func startNSD(ctx context.Context, s *site) ([]*server, error) {
+func startNSD(_ context.Context, site *lab.Site) ([]*lab.Subject, error) {
 	addr, err := lab.FreePort()
 	if err != nil {
 		return nil, err
 	}
 	files := map[string]string{
-		"nsd.conf":    fmt.Sprintf(nsdConfig, addr.Port(), lab.Workers, s.dir, lab.Zone),
-		"clones.zone": s.zone(),
+		"nsd.conf":    fmt.Sprintf(nsdConfig, addr.Port(), lab.Workers, site.Dir, lab.Zone),
+		"clones.zone": zone(site),
 	}
-	return s.launch(ctx, &server{name: nsd, addr: addr, lack: noForwards()}, files, 1, "-d", "-c", filepath.Join(s.dir, "nsd.conf"))
+	return site.Launch(&lab.Subject{Name: nsd, Addr: addr, Lacks: noForwards()}, files, 1, "-d", "-c", filepath.Join(site.Dir, "nsd.conf"))
 }

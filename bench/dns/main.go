@@ -6,53 +6,50 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
-	"fmt"
-	"io"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/clonegate/clonegate/bench/lab"
+	"github.com/clonegate/clonegate/bench/load"
 )
 
-// upstreamJob is the argument that makes this program the upstream.
-const upstreamJob = "upstream"
+func main() { bench().Main() }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench-dns:", err)
-		os.Exit(1)
+// bench is what is compared.
+func bench() *lab.Bench {
+	return &lab.Bench{
+		Name: "dns", Clones: "10000",
+		Servers: servers(), Rivals: rivals(), Backend: serveUpstream, Answers: answers,
+		Tools: []lab.Program{{Name: "dnsperf", Package: "dnsperf"}},
+		Tests: newTests, Keys: lab.Keys(new(round).tests()),
+		Goals: func(int) []lab.Figure { return goalFigures() }, Sides: sideFigures(),
 	}
 }
 
-// run is the program: the upstream, or the whole bench.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) == 2 && args[0] == upstreamJob {
-		return serveUpstream(ctx, args[1])
+// A round is one round, with what its tests need beside the servers.
+type round struct {
+	*lab.Round
+	scale  scale
+	files  questions
+	misses int // runs that asked for names of their own
+}
+
+// newTests returns the tests of one round.
+func newTests(r *lab.Round) ([]lab.Test, error) {
+	own := &round{Round: r, scale: full()}
+	if r.Smoke {
+		own.scale = smoke()
 	}
-	var servers []lab.Server
-	for _, k := range kinds() {
-		servers = append(servers, k.Server)
-	}
-	o, err := lab.ParseOptions("bench-dns", args, "10000", servers, testKeys(), stdout, stderr)
-	if err != nil {
+	var err error
+	own.files, err = writeQuestions(r.Dir, r.Size, own.scale.names)
+	return own.tests(), err
+}
+
+// answers asks a server for its last clone, and for a name of the upstream if it
+// forwards.
+func answers(ctx context.Context, r *lab.Round, s *lab.Subject) error {
+	if err := lookUp(ctx, s.Addr, load.Host(r.Size-1)); err != nil || s.Lacks["zipf"] {
 		return err
 	}
-	b := &bench{Options: o, scale: full()}
-	if o.Smoke {
-		b.scale = smoke()
-	}
-	return b.run(ctx, servers)
-}
-
-// A bench is what the command line asks for.
-type bench struct {
-	*lab.Options
-	scale scale
+	return lookUp(ctx, s.Addr, "ready."+upstreamZone)
 }
 
 // A scale is how much of everything a test takes.

@@ -52,15 +52,25 @@ func (p paced) run(ctx context.Context) (times []time.Duration, lost, wrong int,
 	if err != nil {
 		return nil, 0, 0, err
 	}
-	time.Sleep(300 * time.Millisecond) // for the last answers
+	for late := time.Now().Add(300 * time.Millisecond); time.Now().Before(late); time.Sleep(time.Millisecond) {
+		times, wrong = answered(sockets)
+		if len(times)+wrong == sent {
+			break
+		}
+	}
+	slices.Sort(times)
+	return times, sent - len(times) - wrong, wrong, nil
+}
+
+// answered returns the times of all right answers so far, and how many were wrong.
+func answered(sockets []*pacedSocket) (times []time.Duration, wrong int) {
 	for _, s := range sockets {
 		s.mu.Lock()
 		times = append(times, s.times...)
 		wrong += s.wrong
 		s.mu.Unlock()
 	}
-	slices.Sort(times)
-	return times, sent - len(times) - wrong, wrong, nil
+	return times, wrong
 }
 
 // send sends what is due every millisecond.

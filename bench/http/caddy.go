@@ -18,11 +18,11 @@ type object map[string]any
 
 // mapping is one clone in Caddy's map handler, of its set-ups for many hosts the
 // cheapest.
-func (s *site) mapping(id int) object {
-	return object{"input": load.Host(id), "outputs": []string{s.endpoint(id).String()}}
+func mapping(site *lab.Site, id int) object {
+	return object{"input": load.Host(id), "outputs": []string{endpoint(site, id).String()}}
 }
 
-func startCaddy(ctx context.Context, s *site) (*gateway, error) {
+func startCaddy(_ context.Context, site *lab.Site) ([]*lab.Subject, error) {
 	addr, err := lab.FreePort()
 	if err != nil {
 		return nil, err
@@ -31,9 +31,9 @@ func startCaddy(ctx context.Context, s *site) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	mappings := make([]object, s.clones)
+	mappings := make([]object, site.Clones)
 	for id := range mappings {
-		mappings[id] = s.mapping(id)
+		mappings[id] = mapping(site, id)
 	}
 	route := object{"handle": []object{
 		{"handler": "map", "source": "{http.request.host}", "destinations": []string{"{clone}"}, "mappings": mappings},
@@ -49,21 +49,22 @@ func startCaddy(ctx context.Context, s *site) (*gateway, error) {
 		"tls_connection_policies": []object{{"alpn": []string{"h2", "http/1.1"}, "curves": []string{"x25519"}, "protocol_min": "tls1.3"}},
 		"routes":                  []object{route},
 	}
+	cert, key := site.Cert()
 	text, err := json.Marshal(object{
 		"admin":   object{"listen": admin.String(), "config": object{"persist": false}},
 		"logging": object{"logs": object{"default": object{"level": "ERROR"}}},
 		"apps": object{
-			"tls":  object{"certificates": object{"load_files": []object{{"certificate": s.cert(), "key": s.key()}}}},
+			"tls":  object{"certificates": object{"load_files": []object{{"certificate": cert, "key": key}}}},
 			"http": object{"servers": object{"clones": server}},
 		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{name: "Caddy", addr: addr}
+	s := &lab.Subject{Name: "Caddy", Addr: addr}
 	api := fmt.Sprintf("http://%s/config/apps/http/servers/clones/routes/0/handle/0/mappings/0", admin)
-	g.register = func(ctx context.Context, id int) error { return put(ctx, api, s.mapping(id)) }
-	return s.launch(ctx, g, map[string]string{"caddy.json": string(text)}, "run", "--config", filepath.Join(s.dir, "caddy.json"))
+	s.Register = func(ctx context.Context, id int) error { return put(ctx, api, mapping(site, id)) }
+	return site.Launch(s, map[string]string{"caddy.json": string(text)}, 1, "run", "--config", filepath.Join(site.Dir, "caddy.json"))
 }
 
 // put sends JSON to an API.

@@ -44,25 +44,25 @@ backend clone
 	server clone 0.0.0.0:0
 `
 
-func startHAProxy(ctx context.Context, s *site) (*gateway, error) {
+func startHAProxy(_ context.Context, site *lab.Site) ([]*lab.Subject, error) {
 	addr, err := lab.FreePort()
 	if err != nil {
 		return nil, err
 	}
 	var clones strings.Builder
-	for id := range s.clones {
+	for id := range site.Clones {
 		fmt.Fprintf(&clones, "%s %s\n", load.Host(id), load.Addr(id))
 	}
-	both := filepath.Join(s.certDir, lab.BothFile)
-	g := &gateway{name: "HAProxy", addr: addr}
-	g.register = func(ctx context.Context, id int) error {
-		return control(ctx, filepath.Join(s.dir, "control"), fmt.Sprintf("add map %s/clones.map %s %s", s.dir, load.Host(id), load.Addr(id)))
+	both := filepath.Join(site.CertDir, lab.BothFile)
+	s := &lab.Subject{Name: "HAProxy", Addr: addr}
+	s.Register = func(ctx context.Context, id int) error {
+		return control(ctx, filepath.Join(site.Dir, "control"), fmt.Sprintf("add map %s/clones.map %s %s", site.Dir, load.Host(id), load.Addr(id)))
 	}
 	files := map[string]string{
-		"haproxy.cfg": fmt.Sprintf(haproxyConfig, lab.Workers, s.dir, addr, both, s.origin),
+		"haproxy.cfg": fmt.Sprintf(haproxyConfig, lab.Workers, site.Dir, addr, both, site.Backend.Port()),
 		"clones.map":  clones.String(),
 	}
-	return s.launch(ctx, g, files, "-db", "-f", filepath.Join(s.dir, "haproxy.cfg"))
+	return site.Launch(s, files, 1, "-db", "-f", filepath.Join(site.Dir, "haproxy.cfg"))
 }
 
 // control sends one command to HAProxy's control socket.

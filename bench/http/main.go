@@ -6,57 +6,44 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
-	"fmt"
-	"io"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/clonegate/clonegate/bench/lab"
+	"github.com/clonegate/clonegate/bench/load"
 )
 
-// originJob is the argument that makes this program the origin of clones.
-const originJob = "origin"
+func main() { bench().Main() }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench-http:", err)
-		os.Exit(1)
+// bench is what is compared.
+func bench() *lab.Bench {
+	return &lab.Bench{
+		Name: "http", Clones: "1000,10000", ManyFiles: true,
+		Servers: servers(), Rivals: rivals(), Backend: serveOrigin, Answers: answers,
+		Tests: newTests, Keys: lab.Keys(new(round).tests()),
+		Goals: goalFigures, Sides: sideFigures(),
 	}
 }
 
-// run is the program: the origin, or the whole bench.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if err := lab.RaiseFiles(); err != nil {
-		return err
-	}
-	if len(args) == 2 && args[0] == originJob {
-		return serveOrigin(ctx, args[1])
-	}
-	var servers []lab.Server
-	for _, k := range kinds() {
-		servers = append(servers, k.Server)
-	}
-	o, err := lab.ParseOptions("bench-http", args, "1000,10000", servers, testKeys(), stdout, stderr)
-	if err != nil {
-		return err
-	}
-	b := &bench{Options: o, scale: full()}
-	if o.Smoke {
-		b.scale = smoke()
-	}
-	return b.run(ctx, servers)
+// A round is one round, with what its tests need beside the servers.
+type round struct {
+	*lab.Round
+	scale   scale
+	started time.Time // all servers
+	next    int       // clone to register next
 }
 
-// A bench is what the command line asks for.
-type bench struct {
-	*lab.Options
-	scale scale
+// newTests returns the tests of one round.
+func newTests(r *lab.Round) ([]lab.Test, error) {
+	own := &round{Round: r, scale: full(), started: time.Now(), next: lab.MaxClones}
+	if r.Smoke {
+		own.scale = smoke()
+	}
+	return own.tests(), nil
+}
+
+// answers asks a gateway for its last clone.
+func answers(_ context.Context, r *lab.Round, s *lab.Subject) error {
+	return (&load.Visitor{Gateway: s.Addr}).Get(r.Size - 1)
 }
 
 // A scale is how much of everything a test takes.
@@ -81,7 +68,7 @@ func full() scale {
 // smoke is enough to see that everything works.
 func smoke() scale {
 	return scale{
-		conns: 4, streams: 2, rate: 200, held: 16, warm: 50 * time.Millisecond,
+		conns: 4, streams: 2, rate: 200, held: 16, warm: 10 * time.Millisecond,
 		changes: 2, churn: 2, gap: 100 * time.Millisecond, bound: 5 * time.Second,
 	}
 }

@@ -64,7 +64,7 @@ http {
 }
 `
 
-func startNginx(ctx context.Context, s *site) (*gateway, error) {
+func startNginx(_ context.Context, site *lab.Site) ([]*lab.Subject, error) {
 	addr, err := lab.FreePort()
 	if err != nil {
 		return nil, err
@@ -72,28 +72,29 @@ func startNginx(ctx context.Context, s *site) (*gateway, error) {
 	mapLine := func(id int) string { return fmt.Sprintf("%s clone%d;\n", load.Host(id), id) }
 	upstream := func(id int) string {
 		// As many idle connections for each worker as the tests have streams on a connection.
-		return fmt.Sprintf("upstream clone%d { server %s; keepalive 16; keepalive_requests 1000000000; keepalive_timeout 300s; }\n", id, s.endpoint(id))
+		return fmt.Sprintf("upstream clone%d { server %s; keepalive 16; keepalive_requests 1000000000; keepalive_timeout 300s; }\n", id, endpoint(site, id))
 	}
 	var maps, upstreams strings.Builder
-	for id := range s.clones {
+	for id := range site.Clones {
 		maps.WriteString(mapLine(id))
 		upstreams.WriteString(upstream(id))
 	}
-	g := &gateway{name: "nginx", addr: addr}
-	g.register = func(_ context.Context, id int) error {
-		if err := appendTo(filepath.Join(s.dir, "clones.map"), mapLine(id)); err != nil {
+	s := &lab.Subject{Name: "nginx", Addr: addr}
+	s.Register = func(_ context.Context, id int) error {
+		if err := appendTo(filepath.Join(site.Dir, "clones.map"), mapLine(id)); err != nil {
 			return err
 		}
-		if err := appendTo(filepath.Join(s.dir, "clones.upstreams"), upstream(id)); err != nil {
+		if err := appendTo(filepath.Join(site.Dir, "clones.upstreams"), upstream(id)); err != nil {
 			return err
 		}
-		return syscall.Kill(g.process.PID, syscall.SIGHUP)
+		return syscall.Kill(s.PIDs[0], syscall.SIGHUP)
 	}
+	cert, key := site.Cert()
 	files := map[string]string{
-		"nginx.conf": fmt.Sprintf(nginxConfig, lab.Workers, s.dir, s.cert(), s.key(), addr, lab.Zone),
+		"nginx.conf": fmt.Sprintf(nginxConfig, lab.Workers, site.Dir, cert, key, addr, lab.Zone),
 		"clones.map": maps.String(), "clones.upstreams": upstreams.String(),
 	}
-	return s.launch(ctx, g, files, "-p", s.dir, "-c", filepath.Join(s.dir, "nginx.conf"))
+	return site.Launch(s, files, 1, "-p", site.Dir, "-c", filepath.Join(site.Dir, "nginx.conf"))
 }
 
 func appendTo(file, line string) error {

@@ -13,10 +13,15 @@ import (
 )
 
 // serveOrigin is what stands behind every clone: HTTP/1.1 in as little CPU as
-// Go allows, on every address of 127.0.0.0/8 at once. Each body begins with the
-// address that was asked, so that clients see which clone answered.
+// Go allows, at the port of addr on every address of 127.0.0.0/8 at once. Each
+// body begins with the address that was asked, so that clients see which clone
+// answered.
 func serveOrigin(ctx context.Context, addr string) error {
-	l, err := net.Listen("tcp4", addr)
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp4", ":"+port)
 	if err != nil {
 		return err
 	}

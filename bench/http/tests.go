@@ -9,36 +9,21 @@ import (
 	"github.com/clonegate/clonegate/bench/load"
 )
 
-// A test measures one gateway.
-type test struct {
-	key  string
-	main string // the figure that failures are noted with
-	run  func(b *block, ctx context.Context, g *gateway) error
-}
-
-// tests are all of them, in the order of a round: memory first, while nobody
-// has asked for anything.
-func tests() []test {
-	all := []test{
-		{"memory", "memory.idle", (*block).memory},
-		{"held", "memory.held", (*block).held},
+// tests are all of them, in their order: memory first, while nobody has asked
+// for anything.
+func (r *round) tests() []lab.Test {
+	all := []lab.Test{
+		{Key: "memory", Main: "memory.idle", Run: r.memory},
+		{Key: "held", Main: "memory.held", Run: r.held},
 	}
 	for _, w := range workloads() {
-		all = append(all, test{w.key, w.key + ".cpu", func(b *block, ctx context.Context, g *gateway) error {
-			return b.work(ctx, w, g)
+		all = append(all, lab.Test{Key: w.key, Main: w.key + ".cpu", Run: func(ctx context.Context, s *lab.Subject) error {
+			return r.work(ctx, w, s)
 		}})
 	}
 	return append(all,
-		test{"route", "route.first", (*block).route},
-		test{"churn", "churn.failed", (*block).churnRoutes})
-}
-
-func testKeys() []string {
-	var keys []string
-	for _, t := range tests() {
-		keys = append(keys, t.key)
-	}
-	return keys
+		lab.Test{Key: "route", Main: "route.first", Run: r.route},
+		lab.Test{Key: "churn", Main: "churn.failed", Run: r.churnRoutes})
 }
 
 // A workload is traffic of one kind.
@@ -82,51 +67,52 @@ func workloads() []workload {
 }
 
 // work measures one workload.
-func (b *block) work(ctx context.Context, w workload, g *gateway) error {
-	plan := b.plan(w.plan(b.scale), g)
-	plan.Dur = b.Dur
-	r, err := plan.Run(ctx, w.drive)
+func (r *round) work(ctx context.Context, w workload, s *lab.Subject) error {
+	plan := r.plan(w.plan(r.scale), s)
+	plan.Dur = r.Dur
+	done, err := plan.Run(ctx, w.drive)
 	if err != nil {
 		return err
 	}
-	if err := r.Err(); err != nil {
+	if err := done.Err(); err != nil {
 		return err
 	}
-	add := func(what string, value float64) { b.results.Add(w.key+"."+what, g.name, value) }
-	add("cpu", micros(r.PerRequest(r.Cost.Server)))
-	add("own", micros(r.PerRequest(r.Cost.Own)))
-	add("rate", r.Rate())
-	add("p50", millis(r.Latency(50)))
-	add("p99", millis(r.Latency(99)))
-	b.results.Add(lab.Foreign, lab.Ours, r.Cost.Foreign.Seconds()/r.Cost.Elapsed.Seconds())
+	add := func(what string, value float64) { r.Results.Add(w.key+"."+what, s.Name, value) }
+	add("cpu", lab.Micros(done.PerRequest(done.Cost.Server)))
+	add("own", lab.Micros(done.PerRequest(done.Cost.Own)))
+	add("rate", done.Rate())
+	add("p50", lab.Millis(done.Latency(50)))
+	add("p99", lab.Millis(done.Latency(99)))
+	r.Results.Add(lab.Foreign, lab.Ours, done.Cost.Foreign.Seconds()/done.Cost.Elapsed.Seconds())
 	return nil
 }
 
 // plan fills in what is the same for all workloads.
-func (b *block) plan(p load.Plan, g *gateway) load.Plan {
-	p.Gateway, p.Clones, p.Warm = g.addr, b.size, b.scale.warm
-	p.Server, p.Helpers = []int{g.process.PID}, []int{b.origin.PID}
+func (r *round) plan(p load.Plan, s *lab.Subject) load.Plan {
+	p.Gateway, p.Clones, p.Warm = s.Addr, r.Size, r.scale.warm
+	p.Server, p.Helpers = s.PIDs, []int{r.Backend.PID}
 	return p
 }
 
 // memory reads how large the gateway is before anybody asks for anything.
-func (b *block) memory(_ context.Context, g *gateway) error {
-	m := lab.MemoryOf(g.process.PID)
-	b.results.Add("memory.idle", g.name, float64(m.Whole)/1024)
-	b.results.Add("memory.private", g.name, float64(m.Private)/1024)
+func (r *round) memory(_ context.Context, s *lab.Subject) error {
+	time.Sleep(time.Until(r.started.Add(r.scale.settle))) // what a start needs and leaves behind is given back
+	m := lab.MemoryOf(s.PIDs...)
+	r.Results.Add("memory.idle", s.Name, float64(m.Whole)/1024)
+	r.Results.Add("memory.private", s.Name, float64(m.Private)/1024)
 	return nil
 }
 
 // held reads how much larger it is with many idle connections.
-func (b *block) held(_ context.Context, g *gateway) error {
-	before := lab.MemoryOf(g.process.PID).Whole
-	release, err := load.Hold(g.addr, b.size, b.scale.held)
+func (r *round) held(_ context.Context, s *lab.Subject) error {
+	before := lab.MemoryOf(s.PIDs...).Whole
+	release, err := load.Hold(s.Addr, r.Size, r.scale.held)
 	if err != nil {
 		return err
 	}
 	defer release()
-	time.Sleep(b.scale.settle / 4) // so that what only the handshakes needed is gone
-	b.results.Add("memory.held", g.name, float64(lab.MemoryOf(g.process.PID).Whole-before)/float64(b.scale.held))
+	time.Sleep(r.scale.settle / 4) // so that what only the handshakes needed is gone
+	r.Results.Add("memory.held", s.Name, float64(lab.MemoryOf(s.PIDs...).Whole-before)/float64(r.scale.held))
 	return nil
 }
 
@@ -175,6 +161,3 @@ func sideFigures() []lab.Figure {
 		lab.Figure{Key: "memory.private", Name: "memory with all clones idle, without the program's own file", Unit: "MiB"},
 		lab.Figure{Key: "churn.changes", Name: "changes under load that were made in time"})
 }
-
-func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
-func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

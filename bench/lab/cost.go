@@ -152,3 +152,7 @@ func (m *Meter) Stop() Cost {
 	c.Foreign = max(0, Busy()-m.busy-c.Own-c.Server-(CPU(m.helpers...)-m.by))
 	return c
 }
+
+// Micros and Millis are units that figures are shown in.
+func Micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+func Millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -13,10 +13,8 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -25,20 +23,6 @@ const Zone = "test_envs.internal.example.com"
 
 // Workers is how many threads or processes every server gets.
 const Workers = 2
-
-// RaiseFiles raises the number of files this process and its children may have
-// open to what the system allows. The tests hold thousands of connections.
-func RaiseFiles() error {
-	var l syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		return fmt.Errorf("limit of open files: %w", err)
-	}
-	l.Cur = l.Max
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		return fmt.Errorf("limit of open files: %w", err)
-	}
-	return nil
-}
 
 // FreePort returns an address on 127.0.0.1 whose port is free for both TCP and
 // UDP now.
@@ -77,8 +61,8 @@ func Until(ctx context.Context, within time.Duration, ready func(context.Context
 	}
 }
 
-// Machine describes the machine for a table's caption.
-func Machine() string {
+// machine describes the machine for a table's caption.
+func machine() string {
 	cpu := "unknown CPU"
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(text)) {
@@ -95,24 +79,11 @@ func Machine() string {
 	return fmt.Sprintf("%d cores of %s, %s, %s", runtime.NumCPU(), cpu, kernel, runtime.Version())
 }
 
-// Commit names the commit of the repository at dir, for a table's caption.
-func Commit(ctx context.Context, dir string) string {
+// commit names the commit of the repository at dir, for a table's caption.
+func commit(ctx context.Context, dir string) string {
 	out, err := exec.CommandContext(ctx, "git", "-C", dir, "describe", "--always", "--dirty", "--exclude=*").Output()
 	if err != nil {
 		return "unknown commit"
 	}
 	return strings.TrimSpace(string(out))
-}
-
-// WriteFiles writes texts under their names into dir, which it makes.
-func WriteFiles(dir string, texts map[string]string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	for name, text := range texts {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
 }

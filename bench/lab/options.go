@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,9 @@ import (
 // MaxClones is the largest number of clones that a bench registers before it
 // measures; clones with higher numbers come during measurements.
 const MaxClones = 100_000
+
+// SmokeClones is how many clones a smoke test has.
+const SmokeClones = 20
 
 // Options is what the command line of a bench asks for.
 type Options struct {
@@ -33,17 +37,11 @@ type Options struct {
 	Stdout, Stderr io.Writer
 }
 
-// A Server is one that a bench can start.
-type Server struct {
-	Name    string
-	Program Program // the zero Program: ours
-}
-
-// ParseOptions reads a command line. Clones is the default of -clones; servers
-// and tests are all there are.
-func ParseOptions(name string, args []string, clones string, servers []Server, tests []string, stdout, stderr io.Writer) (*Options, error) {
+// parse reads a command line.
+func (b *Bench) parse(args []string, stdout, stderr io.Writer) (*Options, error) {
 	o := &Options{Stdout: stdout, Stderr: stderr}
-	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	clones := b.Clones
+	flags := flag.NewFlagSet("bench-"+b.Name, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&clones, "clones", clones, "numbers of registered clones, by comma; a table each")
 	flags.IntVar(&o.Rounds, "rounds", 3, "rounds; each starts every server anew")
@@ -53,16 +51,16 @@ func ParseOptions(name string, args []string, clones string, servers []Server, t
 	flags.StringVar(&o.Dir, "dir", "build/bench", "directory for programs and data")
 	flags.StringVar(&o.Readme, "readme", "bench/README.md", "file that whole runs write their tables to")
 	var names []string
-	for _, s := range servers {
+	for _, s := range b.Servers {
 		names = append(names, s.Name)
 	}
-	flags.Func("tests", "tests to run, by comma: "+strings.Join(tests, ", ")+" (default: all)", choice(&o.Tests, tests))
+	flags.Func("tests", "tests to run, by comma: "+strings.Join(b.Keys, ", ")+" (default: all)", choice(&o.Tests, b.Keys))
 	flags.Func("only", "servers to test, by comma: "+strings.Join(names, ", ")+" (default: all)", choice(&o.Only, names))
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
 	if flags.NArg() > 0 {
-		return nil, fmt.Errorf("%s takes flags only, not %q", name, flags.Arg(0))
+		return nil, fmt.Errorf("bench-%s takes flags only, not %q", b.Name, flags.Arg(0))
 	}
 	for text := range strings.SplitSeq(clones, ",") {
 		n, err := strconv.Atoi(text)
@@ -72,7 +70,7 @@ func ParseOptions(name string, args []string, clones string, servers []Server, t
 		o.Clones = append(o.Clones, n)
 	}
 	if o.Smoke {
-		o.Clones, o.Rounds, o.Dur = []int{20}, 1, 50*time.Millisecond
+		o.Clones, o.Rounds, o.Dur = []int{SmokeClones}, 1, 50*time.Millisecond
 	}
 	if o.Rounds < 1 || o.Dur <= 0 {
 		return nil, errors.New("-rounds and -dur have to be above 0")
@@ -105,8 +103,8 @@ func (o *Options) Wants(test string) bool { return len(o.Tests) == 0 || slices.C
 // whole reports whether nothing was left out.
 func (o *Options) whole() bool { return !o.Smoke && len(o.Tests) == 0 && len(o.Only) == 0 }
 
-// Publish prints a table, and writes it into the README if nothing was left out.
-func (o *Options) Publish(section, text string) error {
+// publish prints a table, and writes it into the README if nothing was left out.
+func (o *Options) publish(section, text string) error {
 	fmt.Fprintln(o.Stdout, text)
 	if !o.whole() {
 		return nil
@@ -114,27 +112,39 @@ func (o *Options) Publish(section, text string) error {
 	return WriteSection(o.Readme, section, text)
 }
 
-// Find returns those of the servers that were asked for and are on this
+// ErrMissing is that this machine does not have what a bench cannot do without.
+var ErrMissing = errors.New("missing")
+
+// find returns those of the servers that were asked for and are on this
 // machine, and where they and the tools are. It installs what is missing as far
 // as it can, but for a smoke test.
-func (o *Options) Find(ctx context.Context, servers []Server, tools ...Program) ([]Server, map[string]Found, error) {
+func (o *Options) find(ctx context.Context, servers []Server, tools []Program) ([]Server, map[string]Found, error) {
 	if _, err := os.Stat(o.Clonegate); err != nil {
 		return nil, nil, fmt.Errorf("%w: build it with  make build", err)
+	}
+	bin := filepath.Join(o.Dir, "bin")
+	found, missing, err := find(ctx, bin, !o.Smoke, tools...)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(missing) > 0 {
+		return nil, nil, fmt.Errorf("%w: this machine has no %s", ErrMissing, strings.Join(missing, ", no "))
 	}
 	wanted := slices.Clone(servers)
 	if len(o.Only) > 0 {
 		wanted = slices.DeleteFunc(wanted, func(s Server) bool { return !slices.Contains(o.Only, s.Name) })
 	}
-	programs := tools
+	var programs []Program
 	for _, s := range wanted {
 		if s.Program != (Program{}) {
 			programs = append(programs, s.Program)
 		}
 	}
-	found, missing, err := Find(ctx, filepath.Join(o.Dir, "bin"), !o.Smoke, programs...)
+	those, missing, err := find(ctx, bin, !o.Smoke, programs...)
 	if err != nil {
 		return nil, nil, err
 	}
+	maps.Copy(found, those)
 	for _, m := range missing {
 		fmt.Fprintln(o.Stderr, "NOT TESTED: this machine has no", m)
 	}
@@ -148,8 +158,8 @@ func (o *Options) Find(ctx context.Context, servers []Server, tools ...Program) 
 	return here, found, nil
 }
 
-// TempDir makes a directory for one round.
-func (o *Options) TempDir() (string, error) {
+// tempDir makes a directory for one round.
+func (o *Options) tempDir() (string, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return "", err
 	}
@@ -157,12 +167,12 @@ func (o *Options) TempDir() (string, error) {
 }
 
 // Foreign is the figure of ours that holds how many cores were busy with
-// something else, for Caption.
+// something else, for the caption.
 const Foreign = "foreign"
 
-// Caption says under which conditions a table was made.
-func (o *Options) Caption(ctx context.Context, clones int, servers []Server, found map[string]Found, r *Results) string {
-	versions := []string{"clonegate " + Commit(ctx, ".")}
+// caption says under which conditions a table was made.
+func (o *Options) caption(ctx context.Context, clones int, servers []Server, found map[string]Found, r *Results) string {
+	versions := []string{"clonegate " + commit(ctx, ".")}
 	for _, s := range servers {
 		if f, ok := found[s.Program.Name]; ok {
 			versions = append(versions, s.Name+" "+f.Version)
@@ -170,11 +180,5 @@ func (o *Options) Caption(ctx context.Context, clones int, servers []Server, fou
 	}
 	foreign, _ := r.Median(Foreign, Ours)
 	return fmt.Sprintf("%d clones, rounds: %d, %s each; %s; %s.\n%s.\nCPU of everything that is no part of the test: %.2f cores in the median, at most %.2f.\n\n",
-		clones, o.Rounds, o.Dur, time.Now().Format("2 January 2006"), Machine(), strings.Join(versions, ", "), foreign, r.Worst(Foreign, Ours))
-}
-
-// Turn returns servers in the order of a round: each begins with another.
-func Turn[T any](servers []T, round int) []T {
-	first := round % len(servers)
-	return slices.Concat(servers[first:], servers[:first])
+		clones, o.Rounds, o.Dur, time.Now().Format("2 January 2006"), machine(), strings.Join(versions, ", "), foreign, r.Worst(Foreign, Ours))
 }

@@ -23,11 +23,11 @@ type Found struct {
 	Version string
 }
 
-// Find returns the programs that this machine has, by name. If install is true
+// find returns the programs that this machine has, by name. If install is true
 // it first installs what is missing, as far as this user may: Go programs into
 // bin, Debian packages if the user is root. What is missing all the same is
 // named in missing, with the command that installs it.
-func Find(ctx context.Context, bin string, install bool, programs ...Program) (found map[string]Found, missing []string, err error) {
+func find(ctx context.Context, bin string, install bool, programs ...Program) (found map[string]Found, missing []string, err error) {
 	if install {
 		if err := installAll(ctx, bin, programs); err != nil {
 			return nil, nil, err
@@ -67,7 +67,7 @@ func installAll(ctx context.Context, bin string, programs []Program) error {
 		return nil
 	}
 	if _, err := exec.LookPath("apt-get"); err != nil {
-		return nil // Find says what is missing
+		return nil // find says what is missing
 	}
 	// RUNLEVEL=1 keeps the services of these packages from starting.
 	env := []string{"DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"}
