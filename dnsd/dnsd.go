@@ -58,6 +58,10 @@ type Config struct {
 	// refused. They need a Directory that is a Catalog.
 	Secondaries []Secondary
 
+	// RateLimit bounds the answers of authoritative listeners by UDP. The zero
+	// RateLimit does not.
+	RateLimit RateLimit
+
 	// ResolvConf is the file that names the upstream servers of resolvers
 	// which have none of their own. Empty means /etc/resolv.conf.
 	ResolvConf string
@@ -89,6 +93,7 @@ type Server struct {
 	now         func() time.Time
 
 	transfers *transfers // nil: nobody may copy the zones
+	limiter   *limiter   // nil: answers are not limited
 
 	public   public
 	names    *namesCache // what clones contribute, compiled
@@ -183,6 +188,9 @@ func New(cfg Config) (*Server, error) {
 		z := newZone(host)
 		s.prepareZone(z)
 		s.zones = append(s.zones, z)
+	}
+	if s.limiter, err = newLimiter(cfg.RateLimit, s.log); err != nil {
+		return nil, fmt.Errorf("dns server: %w", err)
 	}
 	s.transfers, err = newTransfers(s, cfg.Secondaries)
 	return s, err

@@ -1,6 +1,7 @@
 package dnsd
 
 import (
+	"log/slog"
 	"net"
 	"net/netip"
 	"strconv"
@@ -153,4 +154,21 @@ func CountTop(t *testing.T, n int, client netip.Addr) *Top {
 		t.Fatal(err)
 	}
 	return top
+}
+
+// A Limiter decides about answers to networks.
+type Limiter struct{ l *limiter }
+
+// NewLimiter returns one that logs nothing.
+func NewLimiter(t testing.TB, cfg RateLimit) Limiter {
+	l, err := newLimiter(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Limiter{l}
+}
+
+// Judge returns "whole", "truncated" or "nothing".
+func (l Limiter) Judge(client netip.Addr, now time.Time) string {
+	return [...]string{"whole", "truncated", "nothing"}[l.l.judge(client, now)]
 }

@@ -108,6 +108,11 @@ func (w *worker) take(packet []byte, client netip.AddrPort, tcp bool) (reply []b
 	}
 	w.query.start = w.now()
 	w.query.now = w.query.start
+	if !tcp {
+		if reply, ok := w.limited(client.Addr()); ok {
+			return reply, nil
+		}
+	}
 	if w.query.whole {
 		w.countTop(client.Addr())
 	}

@@ -13,6 +13,9 @@ type metrics struct {
 	drops            *prometheus.CounterVec // by reason
 	transfers        *prometheus.CounterVec // by kind and result
 	notifies         *prometheus.CounterVec // by result
+	rateLimited      *prometheus.CounterVec // by what became of the answer
+	rateDropped      prometheus.Counter     // of those
+	rateTruncated    prometheus.Counter     // of those
 	cacheHits        prometheus.Counter
 	cacheMisses      prometheus.Counter
 	upstreamSeconds  prometheus.Histogram
@@ -38,6 +41,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		notifies: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "clonegate_dns_notifies_total", Help: "Secondaries told of a change, by whether they answered.",
 		}, []string{"result"}),
+		rateLimited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "clonegate_dns_rate_limited_total", Help: "Answers beyond the rate of one network, by whether they were dropped or sent truncated.",
+		}, []string{"result"}),
 		cacheHits:        counter("clonegate_dns_cache_hits_total", "Forwarded questions answered from the cache."),
 		cacheMisses:      counter("clonegate_dns_cache_misses_total", "Forwarded questions that had to wait for upstream servers."),
 		upstreamFailures: counter("clonegate_dns_upstream_failures_total", "Questions an upstream server did not answer."),
@@ -48,6 +54,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2},
 		}),
 	}
+	m.rateDropped, m.rateTruncated = m.rateLimited.WithLabelValues("dropped"), m.rateLimited.WithLabelValues("truncated")
 	if reg == nil {
 		return m, nil
 	}
@@ -55,6 +62,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		reg.Register(m.queries), reg.Register(m.drops), reg.Register(m.cacheHits), reg.Register(m.cacheMisses),
 		reg.Register(m.upstreamSeconds), reg.Register(m.upstreamFailures), reg.Register(m.upstreamIgnored),
 		reg.Register(m.refusedPrivate), reg.Register(m.transfers), reg.Register(m.notifies),
+		reg.Register(m.rateLimited),
 	)
 }
 

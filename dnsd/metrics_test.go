@@ -30,6 +30,8 @@ func TestMetrics(t *testing.T) {
 		"clonegate_dns_queries_total authoritative NOERROR":  2,
 		"clonegate_dns_queries_total authoritative NXDOMAIN": 1,
 		"clonegate_dns_queries_total resolver NOERROR":       2,
+		"clonegate_dns_rate_limited_total dropped":           0,
+		"clonegate_dns_rate_limited_total truncated":         0,
 		"clonegate_dns_refused_private_total":                0,
 		"clonegate_dns_upstream_failures_total":              0,
 		"clonegate_dns_upstream_ignored_total":               0,
@@ -39,7 +41,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s = %v, want %v", name, got[name], want)
 		}
 	}
-	if len(got) != 11 {
+	if len(got) != 13 {
 		t.Errorf("there are other series: %v", got)
 	}
 	for _, want := range []string{"name=WWW.example. type=A", "from=upstream", "from=cache", "from=zone", "rcode=NXDOMAIN", "kind=resolver"} {

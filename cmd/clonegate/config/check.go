@@ -21,6 +21,7 @@ func check(c *Config, d *decoder, draft bool) {
 	d.checkGateway(c)
 	d.checkFiles(c)
 	d.checkACME(c)
+	d.checkRateLimit(c)
 	d.checkSecondaries(c)
 	d.checkResolvers(c)
 	d.checkLeases(c)
@@ -171,6 +172,15 @@ func (d *decoder) checkACME(c *Config) {
 	if !slices.ContainsFunc(zones, func(z registry.Host) bool { return !strings.Contains(string(z), "_") }) {
 		d.wrong(path, "no authority issues for a name with an underscore, as in %s; give the zone an alias with a hyphen (zone_aliases: [%s]), or leave this key out, for the internal CA",
 			c.Zone, strings.ReplaceAll(string(c.Zone), "_", "-"))
+	}
+}
+
+func (d *decoder) checkRateLimit(c *Config) {
+	if n := c.DNS.RateLimit.PerSecond; n > 1_000_000 {
+		d.wrong("dns.rate_limit.per_second", "%d is more than 1000000 answers", n)
+	}
+	if s := c.DNS.RateLimit.Slip; s.OneIn() > 10 {
+		d.wrong("dns.rate_limit.slip", "%v is less than 1/10", s)
 	}
 }
 

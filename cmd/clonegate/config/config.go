@@ -105,8 +105,16 @@ type CertificateFile struct {
 type DNS struct {
 	Listen      Listen       `yaml:"listen"`
 	Nameservers []netip.Addr `yaml:"nameservers"` // of "ns.<zone>"; empty: derived from Listen
+	RateLimit   RateLimit    `yaml:"rate_limit"`
 	Secondaries []Secondary  `yaml:"secondaries"`
 	Resolvers   []Resolver   `yaml:"resolvers"`
+}
+
+// RateLimit bounds the answers that one network gets by UDP.
+type RateLimit struct {
+	PerSecond int            `yaml:"per_second"`
+	Slip      Share          `yaml:"slip"`   // of the answers beyond, those sent truncated
+	Exempt    []netip.Prefix `yaml:"exempt"` // empty: loopback, link-local and private networks
 }
 
 // A Secondary is a name server that may hold a copy of the zone.

@@ -115,6 +115,8 @@ func TestProblemsHaveAPlaceAndAHint(t *testing.T) {
 		{name: "ACME in plain text", file: "zone: a.test\ncertificates: {acme: {directory: 'http://ca.test/dir'}}\ndns: {listen: ':53'}\n", want: `certificates.acme.directory: "http://ca.test/dir" is not a URL such as https://`},
 		{name: "ACME without a directory", file: "zone: a.test\ncertificates: {acme: {email: ops@a.test}}\n", want: "F:2:22: certificates.acme: want directory, the URL of the authority"},
 		{name: "half an ACME account", file: "zone: a.test\ncertificates: {acme: {directory: 'https://ca.test/dir', account: {key_id: x}}}\ndns: {listen: ':53'}\n", want: "certificates.acme.account: want both key_id and key_file"},
+		{name: "any rate", file: "zone: a.test\ndns: {rate_limit: {per_second: 1000001}}\n", want: "dns.rate_limit.per_second: 1000001 is more than 1000000"},
+		{name: "rare slips", file: "zone: a.test\ndns: {rate_limit: {slip: 1/11}}\n", want: "dns.rate_limit.slip: 1/11 is less than 1/10"},
 		{name: "resolver of nobody", file: "zone: a.test\ndns: {resolvers: [{listen: ':5300'}]}\n", want: "dns.resolvers[0]: want either clone"},
 		{name: "resolver nowhere", file: "zone: a.test\ndns: {resolvers: [{clone: '7'}]}\n", want: "dns.resolvers[0]: want listen"},
 		{name: "resolver in a namespace named by halves", file: "zone: a.test\ndns: {resolvers: [{listen: ':53', netns: clone-1, clone: '1'}]}\n", want: `dns.resolvers[0].netns: "clone-1" is not the whole path`},

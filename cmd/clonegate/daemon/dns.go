@@ -33,12 +33,14 @@ func (d *Daemon) openDNS(context.Context) error {
 	if err != nil {
 		return err
 	}
+	limit := d.cfg.DNS.RateLimit
 	var secondaries []dnsd.Secondary
 	for _, s := range d.cfg.DNS.Secondaries {
 		secondaries = append(secondaries, dnsd.Secondary(s))
 	}
 	server, err := dnsd.New(dnsd.Config{
 		Secondaries: secondaries,
+		RateLimit:   dnsd.RateLimit{PerSecond: limit.PerSecond, Slip: limit.Slip.OneIn(), Exempt: limit.Exempt},
 		Directory:   d.registry.View(),
 		Gateway:     gateway,
 		NameServers: d.cfg.DNS.Nameservers,
