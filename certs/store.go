@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/durable"
 )
 
 // endWarning is how long before its end an authority is complained about.
@@ -74,7 +75,7 @@ func (s caStore) create() (*authority, error) {
 		certPEM(a.signer),
 		certPEM(a.root),
 	)
-	if err := writeDurably(s.keyFile(), text, 0o600); err != nil {
+	if err := durable.WriteFile(s.keyFile(), text, 0o600); err != nil {
 		return nil, fmt.Errorf("internal CA: %w", err)
 	}
 	s.log.Info("internal CA made: run clonegate trust on the machines that shall trust it", "root", s.rootFile(), "zones", s.zones)
@@ -183,7 +184,7 @@ func (s caStore) check(a *authority) error {
 func (s caStore) keepRoot(a *authority) error {
 	text, err := os.ReadFile(s.rootFile())
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := writeDurably(s.rootFile(), certPEM(a.root), 0o644); err != nil {
+		if err := durable.WriteFile(s.rootFile(), certPEM(a.root), 0o644); err != nil {
 			return fmt.Errorf("internal CA: %w", err)
 		}
 		return nil

@@ -120,10 +120,10 @@ func TestLeftovers(t *testing.T) {
 		leftover map[string]string
 		same     bool // the root is that of key
 	}{
-		{"half a key aside", map[string]string{"ca.key.new": string(key[:100])}, false},
-		{"an empty key aside", map[string]string{"ca.key.new": ""}, false},
+		{"half a key aside", map[string]string{".aside-ca.key-1": string(key[:100])}, false},
+		{"an empty key aside", map[string]string{".aside-ca.key-1": ""}, false},
 		{"a key, no root", map[string]string{"ca.key": string(key)}, true},
-		{"a key, half a root aside", map[string]string{"ca.key": string(key), "ca.pem.new": "-----BEG"}, true},
+		{"a key, half a root aside", map[string]string{"ca.key": string(key), ".aside-ca.pem-1": "-----BEG"}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()

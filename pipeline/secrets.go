@@ -10,9 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/clonegate/clonegate/pipeline/durable"
 	"github.com/clonegate/clonegate/pipeline/manifest"
 	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/durable"
 )
 
 // newInstance returns a random string that names one life of a clone.

@@ -5,15 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/clonegate/clonegate/pipeline/durable"
 	"github.com/clonegate/clonegate/registry"
 	"github.com/clonegate/clonegate/registry/api"
 	"github.com/clonegate/clonegate/registry/client"
+	"github.com/clonegate/clonegate/registry/durable"
 )
 
 func newToken(a *app) *cobra.Command {
@@ -36,8 +37,8 @@ func newTokenCreate(a *app) *cobra.Command {
 		Use:   "create NAME --role ROLE",
 		Short: "Make a token and print its secret, this once",
 		Long: `Make a token. NAME tells people, and the audit log, who uses it. The secret is
-printed on standard output, or written to a file that only you may read; it is
-kept nowhere else.`,
+printed on standard output, or written to a new file that only you may read; it
+is kept nowhere else.`,
 		Example: `  clonegate token create ci --role publisher --out ci.token
   clonegate token create rack-7 --role clone --ids 1000-1999 --ttl 24h`,
 		Args: wantArgs(1, 1),
@@ -48,6 +49,9 @@ kept nowhere else.`,
 			}
 			if role == "" {
 				return usagef(cmd, "a token needs a role: give --role, one of %s", join(registry.Roles))
+			}
+			if _, err := os.Lstat(out); err == nil {
+				return fmt.Errorf("%s is there already, and may be a token in use: remove it first, or choose another file", out)
 			}
 			c, err := a.client()
 			if err != nil {
@@ -69,14 +73,14 @@ kept nowhere else.`,
 	f.StringSliceVar(&req.IDs, "ids", nil, "for role clone: the `IDS` it may register, as in 1234 or 1000-1999")
 	f.BoolVar(&req.Takeover, "takeover", false, "for role clone: it may take over a living registration")
 	f.DurationVar(&ttl, "ttl", 0, "end the token after this `TIME`; default: never")
-	f.StringVar(&out, "out", "", "write the secret to this `FILE` instead, for you alone")
+	f.StringVar(&out, "out", "", "write the secret to this new `FILE` instead, for you alone")
 	return cmd
 }
 
 // keepSecret writes the secret of a token to a file that only this user may
 // read. A token whose secret cannot be kept is of no use and revoked.
 func keepSecret(ctx context.Context, c *client.Client, t *api.NewToken, file string) error {
-	err := durable.WriteFile(file, []byte(t.Secret+"\n"), 0o600)
+	err := durable.CreateFile(file, []byte(t.Secret+"\n"), 0o600)
 	if err == nil {
 		return nil
 	}

@@ -25,8 +25,8 @@ import (
 	orasoci "oras.land/oras-go/v2/content/oci"
 
 	"github.com/clonegate/clonegate/pipeline/archive"
-	"github.com/clonegate/clonegate/pipeline/durable"
 	"github.com/clonegate/clonegate/pipeline/manifest"
+	"github.com/clonegate/clonegate/registry/durable"
 )
 
 // The media types of a template.

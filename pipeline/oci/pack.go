@@ -18,9 +18,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/clonegate/clonegate/pipeline/archive"
-	"github.com/clonegate/clonegate/pipeline/durable"
 	"github.com/clonegate/clonegate/pipeline/manifest"
 	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/durable"
 )
 
 // Import stores the template whose directory the tar stream r holds, as

@@ -10,11 +10,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/clonegate/clonegate/pipeline"
-	"github.com/clonegate/clonegate/pipeline/durable"
 	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/durable"
 )
 
 // Prepare gives a clone a free subnet and its own copy of the files. Files
@@ -214,7 +213,7 @@ func (p *Provider) Remove(_ context.Context, id registry.ID) error {
 		return fmt.Errorf("remove clone %s: %w", id, err)
 	}
 	for _, e := range entries {
-		if e.Name() == stateFile || e.Name() == filepath.Base(c.logs()) || strings.HasPrefix(e.Name(), ".aside-") {
+		if e.Name() == stateFile || e.Name() == filepath.Base(c.logs()) {
 			continue
 		}
 		if err := removeAll(filepath.Join(c.dir, e.Name())); err != nil {

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/clonegate/clonegate/pipeline"
-	"github.com/clonegate/clonegate/pipeline/durable"
 	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/durable"
 )
 
 // inherited names what a process gets of the daemon's own environment.

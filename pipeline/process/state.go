@@ -10,8 +10,8 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/clonegate/clonegate/pipeline/durable"
 	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/durable"
 )
 
 // state is what the state file of a clone holds.

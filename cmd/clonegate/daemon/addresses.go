@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/clonegate/clonegate/pipeline/durable"
+	"github.com/clonegate/clonegate/registry/durable"
 )
 
 // Addresses is what a running daemon listens on, under the keys of its

@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/clonegate/clonegate/pipeline/durable"
 	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/durable"
 )
 
 // AdminTokenFile is the file in a data directory that holds the admin token.
