@@ -66,6 +66,7 @@ func (c *call) release() {
 	if cap(c.fields.Buf) > largeBuffer {
 		c.fields = http1.Section{}
 	}
+	c.x.release()
 	c.rest.Reset()
 	c.m, c.s, c.held, c.cutter = nil, nil, nil, nil
 	c.way = way{}

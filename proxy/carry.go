@@ -60,7 +60,8 @@ func (e *engine) route(ctx context.Context, c client, x *exchange, t *trip) *ref
 	if p.sticky.Load() {
 		x.stick()
 	}
-	x.wear()
+	x.production = x.tenant.production.Load()
+	x.meet()
 	x.working = true
 	if x.tenant.atWork.Add(1) > int64(e.g.cfg.Limits.RequestsPerClone) {
 		return &refusal{reason: Overloaded}
@@ -82,7 +83,7 @@ func (e *engine) route(ctx context.Context, c client, x *exchange, t *trip) *ref
 func (e *engine) fields(dst []byte, x *exchange) ([]byte, *refusal) {
 	s := sender{
 		peer: x.peer, trusted: x.trusted, host: x.request.authority, proto: "https",
-		request: x.id, target: &x.target, trace: &x.trace, tracer: e.g.tracer(),
+		request: x.id, target: &x.target, trace: &x.trace, tracer: e.g.tracer(), x: x,
 	}
 	dst, looped := e.g.policy.appendRequest(dst, x.request.fields, x.request.nominates, &s)
 	if looped {

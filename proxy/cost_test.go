@@ -17,7 +17,7 @@ import (
 
 // A bareBackend answers every request with the same octets and spends nothing
 // that it need not: what is measured is the gateway.
-func (b *bench) bareBackend(id registry.ID, head, body string) {
+func (b *bench) bareBackend(id registry.ID, head, body string, change ...func(*registry.Registration)) {
 	b.t.Helper()
 	ln := listen(b.t)
 	b.t.Cleanup(func() { ln.Close() })
@@ -44,7 +44,7 @@ func (b *bench) bareBackend(id registry.ID, head, body string) {
 			}()
 		}
 	}()
-	b.register(id, www(ln.Addr().String()))
+	b.register(id, www(ln.Addr().String()), change...)
 }
 
 // A bareClient sends the same request again and again.
@@ -91,7 +91,10 @@ const browserHead = "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko
 	"Sec-Fetch-Dest: script\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Site: same-origin\r\n"
 
 // A cost is a request and what its endpoint answers, octet by octet.
-type cost struct{ request, head, body string }
+type cost struct {
+	request, head, body string
+	change              []func(*registry.Registration)
+}
 
 func (c cost) method() string { return strings.Fields(c.request)[0] }
 
@@ -101,6 +104,10 @@ func (c cost) sent() string {
 	return body
 }
 
+// lifeCookie is the name of the gateway's cookie with the life of a clone in the
+// zone of the tests.
+const lifeCookie = "__Host-clonegate-life-68b44814"
+
 // costs are the requests whose cost is watched: everything is on but the
 // access log.
 func costs() map[string]cost {
@@ -108,11 +115,21 @@ func costs() map[string]cost {
 	answer := "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nCache-Control: no-cache\r\nVary: Accept-Encoding\r\n"
 	kib := strings.Repeat("x", 1024-len("the end")) + "the end"
 	mib := strings.Repeat("x", 1<<20-len("the end")) + "the end"
+	own := strings.Replace(line, "Cookie: ", "Cookie: "+lifeCookie+"=0123456789abcdef; SESSION_PROD=x; ", 1)
 	return map[string]cost{
-		"1KiB":    {"GET" + line + "\r\n", answer + "Content-Length: 1024", kib},
-		"chunked": {"GET" + line + "\r\n", answer + "Transfer-Encoding: chunked", "400\r\n" + kib + "\r\n0\r\n\r\n"},
-		"POST":    {"POST" + line + "Content-Length: 4\r\n\r\n\r\n\r\n", answer + "Content-Length: 1024", kib},
-		"1MiB":    {"GET" + line + "\r\n", answer + "Content-Length: 1048576", mib},
+		"1KiB":    {request: "GET" + line + "\r\n", head: answer + "Content-Length: 1024", body: kib},
+		"chunked": {request: "GET" + line + "\r\n", head: answer + "Transfer-Encoding: chunked", body: "400\r\n" + kib + "\r\n0\r\n\r\n"},
+		"POST":    {request: "POST" + line + "Content-Length: 4\r\n\r\n\r\n\r\n", head: answer + "Content-Length: 1024", body: kib},
+		"1MiB":    {request: "GET" + line + "\r\n", head: answer + "Content-Length: 1048576", body: mib},
+		"cookies": {request: "GET" + own + "\r\n", head: answer + "Content-Length: 1024", body: kib},
+		"production": {
+			request: "GET" + own + "Origin: https://api-1." + zone + "\r\nReferer: https://www-1." + zone + "/a?b\r\n\r\n",
+			head: answer + "Location: https://www.shop.example/a\r\nLink: <https://api.shop.example/b>; rel=preload\r\n" +
+				"Access-Control-Allow-Origin: https://api.shop.example\r\nRefresh: 5; url=https://www.shop.example/\r\n" +
+				"Content-Security-Policy: default-src 'self' *.shop.example https://api.shop.example\r\n" +
+				"Set-Cookie: a=b; Domain=.shop.example; Path=/\r\nX-Served-By: web-3.shop.example\r\nContent-Length: 1024",
+			body: kib, change: []func(*registry.Registration){production},
+		},
 	}
 }
 
@@ -138,7 +155,7 @@ func TestNothingIsAllocated(t *testing.T) {
 	for name, tt := range costs() {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, quiet)
-			b.bareBackend("1", tt.head, tt.body)
+			b.bareBackend("1", tt.head, tt.body, tt.change...)
 			c := b.bareClient(tt.request)
 			got := c.allocations(t)
 			bare := *b
@@ -180,7 +197,7 @@ func BenchmarkRequest(b *testing.B) {
 	for name, tt := range costs() {
 		b.Run(name, func(b *testing.B) {
 			g := newBench(b, quiet)
-			g.bareBackend("1", tt.head, tt.body)
+			g.bareBackend("1", tt.head, tt.body, tt.change...)
 			c := g.bareClient(tt.request)
 			b.ReportAllocs()
 			b.SetBytes(int64(c.size))
@@ -299,7 +316,7 @@ func TestLittleIsAllocatedOverHTTP2(t *testing.T) {
 	for name, tt := range costs() {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, quiet)
-			b.bareBackend("1", tt.head, tt.body)
+			b.bareBackend("1", tt.head, tt.body, tt.change...)
 			c := b.bareClient2(tt)
 			got := c.allocations(t)
 			answer := make([]byte, c.size)
@@ -322,7 +339,7 @@ func BenchmarkRequestHTTP2(b *testing.B) {
 	for name, tt := range costs() {
 		b.Run(name, func(b *testing.B) {
 			g := newBench(b, quiet)
-			g.bareBackend("1", tt.head, tt.body)
+			g.bareBackend("1", tt.head, tt.body, tt.change...)
 			c := g.bareClient2(tt)
 			b.ReportAllocs()
 			for b.Loop() {

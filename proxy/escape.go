@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,20 +115,22 @@ func (g *Gateway) Escapes(id registry.ID) (names []Escape, total uint64, err err
 
 // watchEscapes counts the names of production in an answer that goes to the
 // client as it is. Nothing is allocated unless one is new.
-func (x *exchange) watchEscapes(p *production, out *http1.Section) {
+func (x *exchange) watchEscapes(out *http1.Section) {
 	var low [maxName]byte
 	for _, f := range out.Fields {
 		value := out.Value(f)
 		for {
-			from, to := p.seek(value)
+			from, to := x.production.seek(value)
 			if to == 0 {
 				break
 			}
 			name := value[from:to]
-			if value = value[to:]; len(name) > maxName || x.isOurs(name) {
+			if value = value[to:]; len(name) > maxName {
 				continue
 			}
-			x.escaped(http1.AppendLower(low[:0], name), out.Name(f))
+			if name = http1.AppendLower(low[:0], name); !x.isOurs(name) {
+				x.escaped(name, out.Name(f))
+			}
 		}
 	}
 }
@@ -149,7 +152,7 @@ func (x *exchange) escaped(name, field []byte) {
 // lie below the domain of production.
 func (x *exchange) isOurs(name []byte) bool {
 	for _, zone := range x.way.gateway.cfg.Zones.Hosts() {
-		if at := len(name) - len(zone); at >= 0 && http1.EqualFold(name[at:], string(zone)) && (at == 0 || name[at-1] == '.') {
+		if isAt(name, string(zone)) {
 			return true
 		}
 	}
@@ -164,10 +167,10 @@ type domain struct {
 }
 
 // domainsOf returns the domains of names of production.
-func domainsOf(names map[string]string) []domain {
+func domainsOf(names []prodName) []domain {
 	found := map[string]bool{}
-	for name := range names {
-		name = string(bytes.TrimPrefix([]byte(name), []byte("*.")))
+	for _, n := range names {
+		name := n.name
 		if top, err := publicsuffix.EffectiveTLDPlusOne(name); err == nil {
 			name = top
 		} // else it is itself a suffix that many share
@@ -175,7 +178,7 @@ func domainsOf(names map[string]string) []domain {
 	}
 	var out []domain
 	for _, name := range slices.Sorted(maps.Keys(found)) {
-		out = append(out, domain{name, bytes.IndexByte([]byte(name), '.')})
+		out = append(out, domain{name, strings.IndexByte(name, '.')})
 	}
 	return out
 }

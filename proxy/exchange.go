@@ -51,6 +51,12 @@ type exchange struct {
 	target  target
 	choice  choice
 
+	production *production // as the clone knows it; nil: not at all
+	life       seenLife
+	expires    bool          // the clone ends the cookies of the browser
+	edited     []byte        // the value of a field, as it is changed
+	shedded    http1.Section // the fields of an answer that were
+
 	met       *met // of the clone's faults; nil: none
 	trace     tracing
 	tenant    *tenant // nil if the request led to none
@@ -71,6 +77,7 @@ type exchange struct {
 func (x *exchange) begin(start time.Time, peer netip.Addr, trusted bool, proto string) {
 	x.id, x.start, x.peer, x.trusted, x.proto = newRequestID(), start, peer, trusted, proto
 	x.request, x.target, x.choice = request{}, target{}, choice{}
+	x.production, x.life, x.expires = nil, lifeUnasked, false
 	x.met = nil
 	x.trace, x.tenant, x.pool, x.working, x.tunnelled = tracing{}, nil, nil, false, false
 	x.endpoint, x.dial, x.waited = nil, 0, 0
@@ -84,6 +91,13 @@ func (x *exchange) rest() {
 	if x.working {
 		x.working = false
 		x.tenant.atWork.Add(-1)
+	}
+}
+
+// release gives up memory that has grown.
+func (x *exchange) release() {
+	if cap(x.shedded.Buf)+cap(x.edited) > largeBuffer {
+		x.shedded, x.edited = http1.Section{}, nil
 	}
 }
 

@@ -122,7 +122,7 @@ func (h *h2c) reply(ctx context.Context, c client, x *exchange, res *http.Respon
 	for name := range res.Trailer {
 		a.fields.Append("Trailer", name)
 	}
-	a.fields = x.setCookie(x.shed(a.fields))
+	a.fields = x.announce(x.shed(a.fields))
 	if c.head(&a) != nil {
 		x.reason = ClientGone
 		return

@@ -29,6 +29,7 @@ type sender struct {
 	found   notes    // set by appendRequest
 	trace   *tracing // is made what goes upstream
 	tracer  tracer
+	x       *exchange // knows which fields go in another form; nil: none do
 }
 
 const maxHops = 8
@@ -40,6 +41,8 @@ type notes struct {
 	hops       bool // clonegate-hop
 	member     bool // clonegate-member
 	forwarding bool // forwarding fields of a trusted peer
+	cookies    bool // cookies that the clone must not see
+	origins    bool // Origin or Referer where names of production are known
 }
 
 // appendRequest appends the field lines that a clone receives for a request
@@ -49,11 +52,12 @@ type notes struct {
 func (p *headerPolicy) appendRequest(dst []byte, in *http1.Section, nominates bool, s *sender) (out []byte, looped bool) {
 	var n notes
 	run := 0
+	every := nominates || s.x != nil && s.x.changes() // fields with any name are looked at
 	for i, f := range in.Fields {
-		if f.Kind == http1.Ordinary && isPlain(in.Buf[f.Name.From]) && !nominates {
+		if f.Kind == http1.Ordinary && isPlain(in.Buf[f.Name.From]) && !every {
 			continue
 		}
-		if !p.sends(in, f, s.trusted, &n) || nominates && isNominated(in, in.Name(f)) {
+		if !p.sends(in, f, s.trusted, &n) || s.x != nil && s.x.wears(in.Name(f), in.Value(f), &n) || nominates && isNominated(in, in.Name(f)) {
 			dst = in.AppendLines(dst, run, i)
 			run = i + 1
 		}
@@ -61,6 +65,9 @@ func (p *headerPolicy) appendRequest(dst []byte, in *http1.Section, nominates bo
 	dst = in.AppendLines(dst, run, len(in.Fields))
 	if n.trailers {
 		dst = append(dst, "TE: trailers\r\n"...)
+	}
+	if n.cookies || n.origins {
+		dst = s.x.wear(dst, in, &n)
 	}
 	if s.trusted && n.forwarding {
 		dst = p.appendChain(dst, in, s)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"strings"
@@ -13,14 +14,20 @@ import (
 // A production is what one record of a clone says about production, ready to be
 // looked up. It is never changed; a clone that says nothing has none.
 type production struct {
+	names    []prodName        // as declared, in order
 	services map[string]string // by name of production
 	tenants  map[string]string // by name of production: the service of all names below
 	hosts    map[string]string // by service: the name that it is asked by
 	bases    map[string]string // by service: the name that its tenants stand below
 	parents  map[string]bool   // the domains above those names, down from the registrable one
 	strip    map[string]bool   // cookies that the clone must not see
-	declared map[string]string // as in the record
 	domains  []domain          // of production: every name at or below belongs to it
+}
+
+// A prodName is a name of production and the service that stands for it.
+type prodName struct {
+	name, service string
+	tenants       bool // the service stands for all names below the name instead
 }
 
 // newProduction returns what c says about production, nil for nothing.
@@ -32,28 +39,32 @@ func newProduction(c *registry.Clone) *production {
 		services: map[string]string{}, tenants: map[string]string{},
 		hosts: map[string]string{}, bases: map[string]string{},
 		parents: map[string]bool{}, strip: map[string]bool{},
-		declared: c.Production, domains: domainsOf(c.Production),
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.Production)) {
-		service := c.Production[name]
-		if base, isBase := strings.CutPrefix(name, "*."); isBase {
-			p.tenants[base] = service
-			if p.bases[service] == "" {
-				p.bases[service] = base
-			}
-			p.addParents(base)
-			continue
-		}
-		p.services[name] = service
-		if first, _, _ := strings.Cut(name, "."); p.hosts[service] == "" || first == service {
-			p.hosts[service] = name
-		}
-		p.addParents(name)
+	for _, key := range slices.Sorted(maps.Keys(c.Production)) {
+		name, isBase := strings.CutPrefix(key, "*.")
+		p.add(prodName{name, c.Production[key], isBase})
 	}
+	p.domains = domainsOf(p.names)
 	for _, name := range c.StripCookies {
 		p.strip[name] = true
 	}
 	return p
+}
+
+func (p *production) add(n prodName) {
+	p.names = append(p.names, n)
+	p.addParents(n.name)
+	if n.tenants {
+		p.tenants[n.name] = n.service
+		if p.bases[n.service] == "" {
+			p.bases[n.service] = n.name
+		}
+		return
+	}
+	p.services[n.name] = n.service
+	if first, _, _ := strings.Cut(n.name, "."); p.hosts[n.service] == "" || first == n.service {
+		p.hosts[n.service] = n.name
+	}
 }
 
 // addParents notes the domains above a name that can have cookies.
@@ -68,25 +79,36 @@ func (p *production) addParents(name string) {
 	}
 }
 
+// isDeclared reports whether there are names of production.
+func (p *production) isDeclared() bool { return p != nil && len(p.names) > 0 }
+
+// sameNames reports whether two records name production alike.
+func (p *production) sameNames(q *production) bool {
+	if !p.isDeclared() || !q.isDeclared() {
+		return p.isDeclared() == q.isDeclared()
+	}
+	return slices.Equal(p.names, q.names)
+}
+
 // find returns the service that stands for a name of production, which is in
 // lower case, and the labels of a tenant in front of it.
-func (p *production) find(name string) (service, below string, ok bool) {
-	if service, ok = p.services[name]; ok {
-		return service, "", true
+func (p *production) find(name []byte) (service string, below []byte, ok bool) {
+	if service, ok = p.services[string(name)]; ok {
+		return service, nil, true
 	}
 	rest := name
 	for range 3 {
-		_, parent, more := strings.Cut(rest, ".")
+		_, parent, more := bytes.Cut(rest, []byte("."))
 		if !more {
 			break
 		}
-		if service, ok = p.tenants[parent]; ok {
+		if service, ok = p.tenants[string(parent)]; ok {
 			below = name[:len(name)-len(parent)-1]
-			return service, below, registry.IsBelow(below)
+			return service, below, registry.IsBelow(string(below))
 		}
 		rest = parent
 	}
-	return "", "", false
+	return "", nil, false
 }
 
 // host returns the name of production by which a service is asked for; "" if
@@ -109,13 +131,43 @@ func (p *production) hostOf(service string) *string {
 	return nil
 }
 
-// isDeclared reports whether there are names of production.
-func (p *production) isDeclared() bool { return p != nil && len(p.declared) > 0 }
-
-// sameNames reports whether two records name production alike.
-func (p *production) sameNames(q *production) bool {
-	if !p.isDeclared() || !q.isDeclared() {
-		return p.isDeclared() == q.isDeclared()
+// matches reports whether a wildcard, as in *.example.com, takes the name or
+// names below it, and what then stands below the name of the service: "" or a
+// wildcard.
+func (n *prodName) matches(wildcard []byte) (below []byte, ok bool) {
+	domain := wildcard[len("*."):]
+	switch {
+	case !n.tenants:
+		return nil, isBelow([]byte(n.name), string(domain))
+	case isBelow(domain, n.name) || string(domain) == n.name:
+		return wildcard[:len(wildcard)-len(n.name)-1], true
 	}
-	return maps.Equal(p.declared, q.declared)
+	return wildcard[:1], isBelow([]byte(n.name), string(domain))
+}
+
+// isTwice reports whether one of the names before matches a wildcard for the
+// same service.
+func (n *prodName) isTwice(before []prodName, wildcard []byte) bool {
+	for i := range before {
+		b := &before[i]
+		if _, ok := b.matches(wildcard); ok && b.service == n.service && b.tenants == n.tenants {
+			return true
+		}
+	}
+	return false
+}
+
+// isBelow reports whether a name lies below a domain.
+func isBelow(name []byte, domain string) bool {
+	at := len(name) - len(domain)
+	return at > 0 && name[at-1] == '.' && string(name[at:]) == domain
+}
+
+// isAt reports whether a name is a domain or lies below it.
+func isAt(name []byte, domain string) bool { return string(name) == domain || isBelow(name, domain) }
+
+// holds reports whether a domain is a name, or the name lies below it.
+func holds(domain []byte, name string) bool {
+	at := len(name) - len(domain)
+	return at >= 0 && name[at:] == string(domain) && (at == 0 || name[at-1] == '.')
 }

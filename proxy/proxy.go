@@ -153,6 +153,7 @@ type Gateway struct {
 	tenants   *tenants
 	metrics   *metrics
 	dialer    *dialer
+	cookies   map[registry.Host]*ownCookies // by zone
 	engine    *engine
 }
 
@@ -184,6 +185,7 @@ func New(cfg Config) (*Gateway, error) {
 		pages:     pages,
 		directory: &directory{routes: cfg.Routes},
 		dialer:    newDialer(cfg.CheckEndpoint, cfg.Limits.DialTimeout),
+		cookies:   ownCookiesOf(cfg.Zones),
 	}
 	g.prober = newProber(func(ctx context.Context, k *check) error { return g.engine.probe(ctx, k) }, cfg.Log)
 	g.journals = newJournals(cfg.Routes, cfg.Limits.RequestsRecorded, cfg.Limits.RecordedBytes)

@@ -8,7 +8,7 @@ import (
 // reply sends the answer, whose head was received, to the client as it comes.
 func (t *trip) reply(x *exchange) {
 	t.head = responseOf(&t.res, t.rq.method)
-	t.head.fields = x.setCookie(x.shed(t.head.fields))
+	t.head.fields = x.announce(x.shed(t.head.fields))
 	t.c.unhurry()
 	if t.c.head(&t.head) != nil {
 		x.reason = ClientGone

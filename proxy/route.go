@@ -35,6 +35,7 @@ type target struct {
 	nested  bool   // service and base are labels of their own
 
 	production string // the name by which the clone is asked; "": the public one
+	cookies    *ownCookies
 }
 
 // resolve finds the target of a host, which parseAuthority made. The returned
@@ -107,6 +108,7 @@ func (g *Gateway) find(w *way, host string, revision uint64) Reason {
 	if w.pool = w.tenant.pool(w.target.service); w.pool == nil {
 		return UnknownService
 	}
+	w.target.cookies = g.cookies[w.target.zone]
 	w.target.production = w.tenant.production.Load().host(w.target.service, w.target.below)
 	return ""
 }

@@ -1,14 +1,16 @@
 package proxy
 
 import (
-	"strings"
+	"bytes"
+
+	"github.com/clonegate/clonegate/proxy/http1"
 )
 
 // hasDomain reports whether the value of a Set-Cookie field may have a Domain
 // attribute.
 func hasDomain(value []byte) bool {
 	for i := 0; i+6 <= len(value); i++ {
-		if value[i]|0x20 == 'd' && strings.EqualFold(string(value[i:i+6]), "domain") {
+		if value[i]|0x20 == 'd' && http1.EqualFold(value[i:i+6], "domain") {
 			return true
 		}
 	}
@@ -25,84 +27,93 @@ func hasDomain(value []byte) bool {
 //     spelled so that readers may differ: no Domain on flat names, so that the
 //     cookie is for this host alone; the clone's own on nested ones
 //  4. any other: it stays, and browsers refuse the cookie
-func (g *guise) setCookie(s string) string {
-	pair, attributes, ok := strings.Cut(s, ";")
-	if !ok {
-		return s
-	}
-	var out strings.Builder
-	out.WriteString(pair)
-	for more := true; more; {
-		var a string
-		a, attributes, more = strings.Cut(attributes, ";")
-		name, value, has := strings.Cut(a, "=")
-		if !has || !strings.EqualFold(strings.TrimSpace(name), "domain") {
-			out.WriteString(";" + a)
+func (g *guise) setCookie(dst, s []byte) []byte {
+	pair, attributes, more := bytes.Cut(s, []byte(";"))
+	dst = append(dst, pair...)
+	for more {
+		var a []byte
+		a, attributes, more = bytes.Cut(attributes, []byte(";"))
+		name, value, has := bytes.Cut(a, []byte("="))
+		if !has || !http1.EqualFold(bytes.TrimSpace(name), "domain") {
+			dst = append(append(dst, ';'), a...)
 			continue
 		}
-		value = strings.TrimSpace(value)
-		switch domain, stays := g.domain(value); {
+		before := len(dst)
+		dst = append(dst, "; Domain="...)
+		named := len(dst)
+		var stays bool
+		switch dst, stays = g.domain(dst, bytes.TrimSpace(value)); {
 		case stays:
-			out.WriteString(";" + a)
-		case domain != "":
-			out.WriteString("; Domain=" + domain)
+			dst = append(append(dst[:before], ';'), a...)
+		case len(dst) > named:
 		case isHostCookie(pair):
 			// It may have no Domain: clients that know the prefix refuse this
 			// one as they do in production, and others keep it here.
-			out.WriteString("; Domain=" + g.x.target.host)
+			dst = append(dst, g.x.target.host...)
+		default:
+			dst = dst[:before]
 		}
 	}
-	return out.String()
+	return dst
 }
 
 // isHostCookie reports whether a cookie's name has the prefix of those that
 // have no Domain.
-func isHostCookie(pair string) bool {
-	pair = strings.TrimSpace(pair)
-	return len(pair) >= 7 && strings.EqualFold(pair[:7], "__host-")
+func isHostCookie(pair []byte) bool {
+	pair = bytes.TrimSpace(pair)
+	return len(pair) >= 7 && http1.EqualFold(pair[:7], "__host-")
 }
 
-// domain returns what stands for the domain of a cookie, "" for none. stays says
-// that it is harmless as it is.
-func (g *guise) domain(value string) (domain string, stays bool) {
-	if value == "" {
-		return "", true
+// domain appends what stands for the domain of a cookie, nothing for none. stays
+// says that it is harmless as it is.
+func (g *guise) domain(dst, value []byte) (out []byte, stays bool) {
+	d := bytes.TrimSuffix(bytes.TrimPrefix(value, []byte(".")), []byte("."))
+	if len(value) == 0 {
+		return dst, true
 	}
+	if len(d) > len(g.low) || !isDomain(d) {
+		return g.shared(dst), false
+	}
+	d = http1.AppendLower(g.low[:0], d)
 	t := &g.x.target
-	shared := ""
-	if t.nested {
-		shared = t.base + "." + string(t.zone)
+	if holds(d, t.host) && isBelow(d, string(t.zone)) {
+		return dst, true
 	}
-	d := strings.ToLower(strings.TrimPrefix(value, "."))
-	d = strings.TrimSuffix(d, ".")
-	for i := 0; i < len(d); i++ {
-		if c := d[i]; !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.') {
-			return shared, false
-		}
-	}
-	if isAtOrAbove(d, t.host) && isAtOrAbove(string(t.zone), d) && d != string(t.zone) {
-		return "", true
-	}
-	if g.p != nil {
+	if g.p.isDeclared() {
 		if service, below, ok := g.p.find(d); ok {
-			return g.name(service, below), false
+			return g.name(dst, service, below), false
 		}
-		if service, ok := g.p.tenants[d]; ok {
-			return g.name(service, ""), false
+		if service, ok := g.p.tenants[string(d)]; ok {
+			return g.name(dst, service, nil), false
 		}
-		if g.p.parents[d] {
-			return shared, false
+		if g.p.parents[string(d)] {
+			return g.shared(dst), false
 		}
 	}
 	for _, zone := range g.x.way.gateway.cfg.Zones.Hosts() {
-		if isAtOrAbove(d, string(zone)) || isAtOrAbove(string(zone), d) {
-			return shared, false
+		if isAt(d, string(zone)) || holds(d, string(zone)) {
+			return g.shared(dst), false
 		}
 	}
-	return "", !strings.HasPrefix(d, ".") && !strings.HasSuffix(d, ".") && d != ""
+	return dst, len(d) > 0 && d[0] != '.' && d[len(d)-1] != '.'
 }
 
-// isAtOrAbove reports whether a domain is a name, or holds it.
-func isAtOrAbove(domain, name string) bool {
-	return domain == name || len(name) > len(domain) && name[len(name)-len(domain)-1] == '.' && strings.HasSuffix(name, domain)
+// shared appends the domain that all services of the clone share; there is none
+// on flat names.
+func (g *guise) shared(dst []byte) []byte {
+	t := &g.x.target
+	if !t.nested {
+		return dst
+	}
+	return append(append(append(dst, t.base...), '.'), t.zone...)
+}
+
+// isDomain reports whether all octets are those of names.
+func isDomain(s []byte) bool {
+	for _, c := range s {
+		if !isNameOctet(c) && c != '.' {
+			return false
+		}
+	}
+	return true
 }

@@ -29,8 +29,8 @@ func FuzzSetCookie(f *testing.F) {
 			x.target.host, x.target.nested = "www.1.zone.test", true
 		}
 		g := &guise{x: x, p: p}
-		got := g.setCookie(s)
-		if again := g.setCookie(got); again != got {
+		got := string(g.setCookie(nil, []byte(s)))
+		if again := string(g.setCookie(nil, []byte(got))); again != got {
 			t.Errorf("%q became %q and then %q", s, got, again)
 		}
 		pieces := strings.Split(got, ";")
@@ -41,7 +41,10 @@ func FuzzSetCookie(f *testing.F) {
 			}
 			d := strings.Trim(strings.ToLower(strings.TrimSpace(value)), `".`)
 			within := d == x.target.host || nested && d == "1.zone.test"
-			ours := isAtOrAbove(d, "zone.test") || isAtOrAbove("zone.test", d) || isAtOrAbove(d, "other.test") || isAtOrAbove("other.test", d)
+			ours := false
+			for _, zone := range zones.Hosts() {
+				ours = ours || holds([]byte(d), string(zone)) || isAt([]byte(d), string(zone))
+			}
 			if d != "" && ours && !within {
 				t.Errorf("%q became %q, which goes to others than %s", s, got, x.target.host)
 			}

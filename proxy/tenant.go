@@ -16,6 +16,7 @@ import (
 type tenant struct {
 	id          registry.ID
 	incarnation uint64
+	life        string // in cookies
 	prober      *prober
 
 	atWork  atomic.Int64 // requests
@@ -35,7 +36,7 @@ type tenant struct {
 }
 
 func newTenant(c *registry.Clone, p *prober) *tenant {
-	t := &tenant{id: c.ID, incarnation: c.Incarnation, prober: p, tunnels: map[*tunnel]struct{}{}}
+	t := &tenant{id: c.ID, incarnation: c.Incarnation, life: lifeTag(c), prober: p, tunnels: map[*tunnel]struct{}{}}
 	t.pools.Store(new(map[string]*pool))
 	t.update(c)
 	return t

@@ -69,6 +69,7 @@ func (t *turn) release() {
 	if cap(t.trip.out) > largeBuffer {
 		t.trip.out = nil
 	}
+	t.x.release()
 	t.s = nil
 }
 

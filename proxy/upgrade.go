@@ -25,7 +25,7 @@ func (e *engine) tunnel(c client, x *exchange, t *trip) *refusal {
 	x.rest() // it is no request at work any more
 	x.tunnelled = true
 	t.head = responseOf(&t.res, x.request.method)
-	t.head.fields = x.setCookie(x.shed(t.head.fields))
+	t.head.fields = x.announce(x.shed(t.head.fields))
 	if err := c.head(&t.head); err != nil {
 		x.reason, x.cause = ClientGone, err.Error()
 		return nil

@@ -108,6 +108,18 @@ func (s *Section) Value(f Field) []byte { return s.Buf[f.Value.From:f.Value.To] 
 func (s *Section) Append(name, value string) {
 	from, middle := len(s.Buf), len(s.Buf)+len(name)
 	s.Buf = append(append(append(s.Buf, name...), ": "...), value...)
+	s.note(from, middle)
+}
+
+// Add is Append for octets that are those of another section.
+func (s *Section) Add(name, value []byte) {
+	from, middle := len(s.Buf), len(s.Buf)+len(name)
+	s.Buf = append(append(append(s.Buf, name...), ": "...), value...)
+	s.note(from, middle)
+}
+
+// note notes the field whose line was begun at from.
+func (s *Section) note(from, middle int) {
 	s.Fields = append(s.Fields, Field{
 		Name: span(from, middle), Value: span(middle+2, len(s.Buf)), Kind: KindOf(s.Buf[from:middle]),
 	})
