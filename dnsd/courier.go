@@ -1,11 +1,9 @@
-//go:build linux
+//go:build linux && (amd64 || arm64)
 
 package dnsd
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"net/netip"
 	"os"
 	"runtime"
@@ -29,11 +27,13 @@ type courier struct {
 	s     *Server
 	epoll *os.File
 	raw   syscall.RawConn
+	buf   []byte  // for what arrives
+	out   *outbox // for what clients are told
 
 	mu    sync.Mutex
 	lines map[int32]*line            // guarded by mu; by socket
 	idle  map[netip.AddrPort][]*line // guarded by mu; by server, longest first
-	order []*attempt                 // guarded by mu; by age, those that have ended included
+	order []*attempt                 // guarded by mu; by age, those that have ended included, but for the oldest
 	alarm *time.Timer                // guarded by mu; rings when the oldest has been silent for too long
 	state courierState               // guarded by mu
 }
@@ -44,26 +44,6 @@ const (
 	unready courierState = iota
 	working
 	closed
-)
-
-// A line is a socket connected to one server.
-type line struct {
-	fd     int
-	server netip.AddrPort
-	uses   int
-	since  time.Time // idle since then
-
-	attempt *attempt // guarded by courier.mu; nil while it is idle
-
-	mu   sync.Mutex // held while the socket is used, so that nobody closes it then
-	shut bool       // guarded by mu
-}
-
-// Bounds of sockets that are used again.
-const (
-	linesBeforeReuse = 1024 // idle ones of a server, per courier
-	lineUses         = 32
-	lineIdle         = 10 * time.Second
 )
 
 // An attempt is one question to one server.
@@ -89,7 +69,10 @@ func newCourier(s *Server) (*courier, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	c := &courier{s: s, epoll: os.NewFile(uintptr(fd), "epoll"), lines: map[int32]*line{}, idle: map[netip.AddrPort][]*line{}}
+	c := &courier{
+		s: s, epoll: os.NewFile(uintptr(fd), "epoll"), buf: make([]byte, maxUpstreamUDP), out: new(outbox),
+		lines: map[int32]*line{}, idle: map[netip.AddrPort][]*line{},
+	}
 	c.raw, err = c.epoll.SyscallConn()
 	return c, err
 }
@@ -98,37 +81,50 @@ func newCourier(s *Server) (*courier, error) {
 func (c *courier) run(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() { c.epoll.Close() })
 	defer stop()
-	defer c.close()
+	defer c.close(ctx)
 	c.mu.Lock()
 	c.alarm = time.AfterFunc(time.Hour, func() { c.ring(ctx) })
 	c.state = working
 	c.mu.Unlock()
 	events := make([]unix.EpollEvent, 64)
-	buf := make([]byte, maxUpstreamUDP)
+	arrivals := make([]arrival, 0, len(events))
 	n := 0
 	ready := func(fd uintptr) bool {
 		n, _ = unix.EpollWait(int(fd), events, 0)
 		return n > 0
 	}
 	for c.raw.Read(ready) == nil {
-		for _, event := range events[:n] {
-			c.mu.Lock()
-			l := c.lines[event.Fd]
-			var a *attempt
-			if l != nil {
-				a = l.attempt
-			}
-			c.mu.Unlock()
-			if l != nil {
-				c.read(ctx, l, a, buf)
-			}
+		arrivals = c.arrived(events[:n], arrivals[:0])
+		for _, a := range arrivals {
+			c.read(ctx, a.line, a.attempt)
 		}
+		clear(arrivals)
+		c.out.flush()
 		runtime.Gosched() // lets more arrive for the next round
 	}
 }
 
+// An arrival is a socket at which something waits to be read, for an attempt
+// or for nobody.
+type arrival struct {
+	line    *line
+	attempt *attempt
+}
+
+// arrived appends the sockets that events are about to to.
+func (c *courier) arrived(events []unix.EpollEvent, to []arrival) []arrival {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, event := range events {
+		if l := c.lines[event.Fd]; l != nil {
+			to = append(to, arrival{l, l.attempt})
+		}
+	}
+	return to
+}
+
 // close gives up whatever is still on its way.
-func (c *courier) close() {
+func (c *courier) close(ctx context.Context) {
 	c.mu.Lock()
 	c.state = closed
 	c.alarm.Stop()
@@ -148,7 +144,7 @@ func (c *courier) close() {
 	}
 	for _, a := range left {
 		if a.end(false) {
-			a.flight.land(&entry{key: a.flight.key, failure: context.Canceled.Error()})
+			a.flight.land(ctx, &entry{key: a.flight.key, failure: context.Canceled.Error()}, nil)
 		}
 	}
 }
@@ -159,13 +155,13 @@ func (v *view) carry(f *flight) bool {
 	if len(v.couriers) == 0 || v.habits.needsSocket() {
 		return false
 	}
-	servers := v.order(f.group)
-	if len(servers) == 0 || v.health.isDown(servers[0]) {
+	server, ok := v.first(f.group)
+	if !ok {
 		return false
 	}
 	c := v.couriers[v.turn.Add(1)%uint32(len(v.couriers))]
-	a := &attempt{flight: f, server: servers[0], query: v.upstreamQuery(f.q, servers[0], true), start: time.Now(), courier: c}
-	return c.send(a)
+	f.attempt = attempt{flight: f, server: server, query: v.upstreamQuery(f.q, server, true), start: time.Now(), courier: c}
+	return c.send(&f.attempt)
 }
 
 // send sends the question of an attempt, over a socket that only it uses.
@@ -189,7 +185,7 @@ func (c *courier) send(a *attempt) bool {
 	c.order = append(c.order, a)
 	c.mu.Unlock()
 	l.uses++
-	if _, err := unix.Write(l.fd, a.query); err != nil {
+	if _, errno := transfer(unix.SYS_SENDTO, l.fd, a.query); errno != 0 {
 		c.mu.Lock()
 		taken := a.result != nil
 		a.ended, l.attempt = true, nil
@@ -198,84 +194,6 @@ func (c *courier) send(a *attempt) bool {
 		return taken // by a flight that was told of silence
 	}
 	return true
-}
-
-// pick returns an idle socket to a server, or a new one if there are not
-// thousands of them; nil if that is not possible.
-func (c *courier) pick(server netip.AddrPort) *line {
-	c.mu.Lock()
-	if idle := c.idle[server]; len(idle) >= linesBeforeReuse {
-		l := idle[0]
-		c.idle[server] = idle[1:]
-		c.mu.Unlock()
-		return l
-	}
-	ready := c.state == working
-	c.mu.Unlock()
-	if !ready {
-		return nil
-	}
-	return c.dial(server)
-}
-
-// dial opens a socket to a server, nil if that is not possible.
-func (c *courier) dial(server netip.AddrPort) *line {
-	family, to := sockaddr(server)
-	if to == nil {
-		return nil
-	}
-	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil
-	}
-	l := &line{fd: fd, server: server}
-	c.mu.Lock()
-	c.lines[int32(fd)] = l
-	c.mu.Unlock()
-	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
-	err = unix.Connect(fd, to)
-	if err == nil {
-		var failed error
-		err = c.raw.Control(func(epoll uintptr) { failed = unix.EpollCtl(int(epoll), unix.EPOLL_CTL_ADD, fd, &event) })
-		err = cmp.Or(err, failed)
-	}
-	if err != nil {
-		c.hangUp(l)
-		return nil
-	}
-	return l
-}
-
-// hangUp closes a socket.
-func (c *courier) hangUp(l *line) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	c.hangUpLocked(l)
-}
-
-func (c *courier) hangUpLocked(l *line) {
-	if l.shut {
-		return
-	}
-	l.shut = true
-	c.mu.Lock()
-	if c.lines[int32(l.fd)] == l {
-		delete(c.lines, int32(l.fd))
-	}
-	c.mu.Unlock()
-	unix.Close(l.fd)
-}
-
-// sockaddr returns an address as the system takes it, nil if it needs more
-// than that.
-func sockaddr(a netip.AddrPort) (family int, to unix.Sockaddr) {
-	switch {
-	case a.Addr().Zone() != "":
-		return 0, nil
-	case a.Addr().Is4():
-		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
-	}
-	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
 // end ends an attempt; its socket is used again if it brought the answer. It
@@ -293,6 +211,10 @@ func (a *attempt) end(answered bool) bool {
 		l.since = a.start
 		c.idle[l.server] = append(c.idle[l.server], l)
 	}
+	for len(c.order) > 1 && c.order[0].ended { // so that they are not held until the alarm rings
+		c.order[0] = nil
+		c.order = c.order[1:]
+	}
 	c.mu.Unlock()
 	if !again {
 		c.hangUp(l)
@@ -302,27 +224,32 @@ func (a *attempt) end(answered bool) bool {
 
 // read reads what arrived at a socket for an attempt, or for nobody if that is
 // nil.
-func (c *courier) read(ctx context.Context, l *line, a *attempt, buf []byte) {
+func (c *courier) read(ctx context.Context, l *line, a *attempt) {
 	l.mu.Lock()
 	if l.shut {
 		l.mu.Unlock()
 		return
 	}
-	n, err := unix.Read(l.fd, buf)
+	n, errno := transfer(unix.SYS_RECVFROM, l.fd, c.buf)
 	l.mu.Unlock()
 	if a == nil {
 		return // too late, or sent twice
 	}
-	switch {
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+	switch errno {
+	case 0:
+	case unix.EAGAIN, unix.EINTR:
 		return
-	case err != nil:
-		c.bring(ctx, a, nil, err)
+	default:
+		c.bring(ctx, a, nil, errno)
 		return
 	}
-	m, isReply := readReply(buf[:n], len(buf), a.query)
+	p := c.buf[:n]
+	if c.settlePlain(ctx, a, p) {
+		return
+	}
+	m, isReply := readReply(p, len(c.buf), a.query)
 	if !isReply {
-		c.s.noteCase(a.server, buf[:n], a.query)
+		c.s.noteCase(a.server, p, a.query)
 		c.s.metrics.upstreamIgnored.Inc()
 		if a.ignored++; a.ignored < maxIgnored {
 			return
@@ -330,6 +257,37 @@ func (c *courier) read(ctx context.Context, l *line, a *attempt, buf []byte) {
 		m = &dns.Msg{MsgHdr: dns.MsgHdr{Truncated: true}} // somebody guesses: over TCP they cannot
 	}
 	c.bring(ctx, a, m, nil)
+}
+
+// settlePlain ends an attempt, and its flight, with a reply that need not be
+// unpacked. It reports false, and leaves everything as it is, if it must be.
+func (c *courier) settlePlain(ctx context.Context, a *attempt, p []byte) bool {
+	f := a.flight
+	defer f.guard(ctx)
+	e := f.plain(p, a.query, len(c.buf), c.s.now())
+	if e == nil {
+		return false
+	}
+	if !a.end(true) {
+		return true
+	}
+	if a.result != nil { // its flight asks others as well
+		m, isReply := readReply(p, len(c.buf), a.query)
+		if !isReply {
+			m = &dns.Msg{MsgHdr: dns.MsgHdr{Truncated: true}}
+		}
+		a.result <- m
+		return true
+	}
+	c.note(a)
+	f.keep(ctx, e, c.out)
+	return true
+}
+
+// note notes that a server has answered.
+func (c *courier) note(a *attempt) {
+	c.s.metrics.upstreamSeconds.Observe(time.Since(a.start).Seconds())
+	c.s.health.note(a.server, false, c.s.now())
 }
 
 // bring ends an attempt with what came of it.
@@ -353,7 +311,7 @@ func (c *courier) bring(ctx context.Context, a *attempt, m *dns.Msg, err error) 
 	case result != nil:
 		result <- m
 	case clean != nil:
-		c.settle(a, clean)
+		c.settle(ctx, a, clean)
 	default:
 		c.s.tasks.Go(func() { a.flight.finish(ctx, a) })
 	}
@@ -365,16 +323,10 @@ func isPlain(m *dns.Msg) bool {
 }
 
 // settle ends the flight with a plain answer.
-func (c *courier) settle(a *attempt, clean *dns.Msg) {
-	f := a.flight
-	defer func() {
-		if p := recover(); p != nil {
-			f.land(&entry{key: f.key, failure: c.s.panicked(p).Error()})
-		}
-	}()
-	c.s.metrics.upstreamSeconds.Observe(time.Since(a.start).Seconds())
-	c.s.health.note(a.server, false, c.s.now())
-	f.arrive(clean)
+func (c *courier) settle(ctx context.Context, a *attempt, clean *dns.Msg) {
+	defer a.flight.guard(ctx)
+	c.note(a)
+	a.flight.arrive(ctx, clean, c.out)
 }
 
 // patience is for how long silence is nothing unusual.

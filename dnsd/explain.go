@@ -110,7 +110,7 @@ func (f *front) step(ctx context.Context, q *query, at question) *result {
 	if f.view == nil {
 		return f.answerZone(at)
 	}
-	return f.view.step(q, at, f.view.ownNames(), func(q question, g group) *result { return f.view.ask(ctx, q, g) })
+	return f.view.step(q, at, f.view.ownNames(), func(q question, g group, old *entry) *result { return f.view.ask(ctx, q, g, old) })
 }
 
 // explain says where a result about one name comes from.

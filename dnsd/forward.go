@@ -33,19 +33,20 @@ func (v *view) key(q question, g group) cacheKey {
 	return cacheKey{view: v.id, group: g.key, name: q.name, qtype: q.qtype, do: q.do, cd: q.cd}
 }
 
-// cached answers q without asking upstreams, nil if that cannot be done: from
-// an entry that is fresh, or from one that has expired if there is no use in
-// waiting for another.
-func (v *view) cached(q question, g group, now time.Time) *result {
+// cached answers q without asking upstreams: from an entry that is fresh, or
+// from one that has expired if there is no use in waiting for another. If
+// neither can be done, the result is nil, and old is what has expired, if
+// anything.
+func (v *view) cached(q question, g group, now time.Time) (r *result, old *entry) {
 	e := v.cache.get(v.key(q, g))
 	if e == nil || !e.fresh(now) && !v.standsIn(e, q, g, now) {
-		return nil
+		return nil, e
 	}
 	v.metrics.cacheHits.Inc()
 	if e.ready != nil && e.hits.Add(1) >= 2 && e.due(now) {
 		v.renew(e, q, g)
 	}
-	return e.result(q, now)
+	return e.result(q, now), nil
 }
 
 // standsIn reports whether an entry that has expired is given at once: if
@@ -89,12 +90,17 @@ func (s *Server) serveRenewals(ctx context.Context) {
 	for {
 		select {
 		case r := <-s.renewals:
-			r.view.fly(ctx, r.q, r.group, true, func(*entry) {})
+			r.view.fly(ctx, r.q, r.group, true, nobody{})
 		case <-ctx.Done():
 			return
 		}
 	}
 }
+
+// nobody waits for what a question brings.
+type nobody struct{}
+
+func (nobody) land(context.Context, *entry, *outbox) {}
 
 // from returns an entry as the answer to q, and says where it came from.
 func (v *view) from(e *entry, q question, from string) *result {
@@ -170,6 +176,23 @@ func (s *Server) order(g group) []netip.AddrPort {
 		s.health.sort(servers)
 	}
 	return servers
+}
+
+// first returns the server of a group that comes first in their order, false
+// if there is none, or if it has failed and may need company.
+func (s *Server) first(g group) (netip.AddrPort, bool) {
+	for _, a := range g.servers {
+		if s.isOwn(a) || s.loops.has(a) {
+			continue
+		}
+		if !s.health.isDown(a) {
+			return a, true
+		}
+		if s.habits.StrictOrder {
+			break
+		}
+	}
+	return netip.AddrPort{}, false
 }
 
 // exchange asks the servers of a group until one answers: the next one is

@@ -362,28 +362,6 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-// TestEntropy: ports and IDs cannot be guessed from the ones before.
-func TestEntropy(t *testing.T) {
-	up := newUpstream(t, says(0, []string{" 60 IN A 198.51.100.1"}, nil))
-	s := serve(t, dnsd.Config{Directory: newWorld(t)}, to(up))
-	const n = 500
-	for i := range n {
-		ask(t, s.addrs[0], fmt.Sprintf("n%d.example.", i), dns.TypeA)
-	}
-	ports, ids := map[uint16]bool{}, map[uint16]bool{}
-	steps := 0
-	qs := up.questions()
-	for i, q := range qs {
-		ports[q.from.Port()], ids[q.msg.Id] = true, true
-		if i > 0 && q.from.Port()-qs[i-1].from.Port() < 4 {
-			steps++
-		}
-	}
-	if len(ports) < n*95/100 || len(ids) < n*95/100 || steps > n/20 {
-		t.Errorf("%d questions used %d ports (%d in sequence) and %d IDs", n, len(ports), steps, len(ids))
-	}
-}
-
 func TestOwnListener(t *testing.T) {
 	for _, listen := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
 		udp, tcp, err := dnsd.Listen(listen)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/clonegate/clonegate/registry"
@@ -25,6 +26,8 @@ type front struct {
 	udp  []*net.UDPConn
 	tcp  net.Listener
 	tops tops
+
+	answered [24]atomic.Pointer[prometheus.Counter] // by rcode; nil until one is needed
 
 	namespace string // in which the sockets are, "" for that of the process
 }
@@ -61,9 +64,8 @@ func (f *front) serve(ctx context.Context, g *errgroup.Group) {
 // the next packet, so that an answer which is ready costs no memory.
 type worker struct {
 	*front
-	query    query
-	out      []byte
-	answered [24]prometheus.Counter // by rcode; nil until one is needed
+	query query
+	out   []byte
 
 	second  int64  // of the Unix clock, in which
 	counted uint32 // questions were there to be counted
@@ -74,8 +76,9 @@ type worker struct {
 
 func (f *front) newWorker() *worker {
 	w := &worker{front: f, out: make([]byte, 0, maxSize)}
-	w.later = func(q question, g group) *result {
-		w.miss = miss{q, g}
+	w.query.text = make([]byte, 0, maxText)
+	w.later = func(q question, g group, old *entry) *result {
+		w.miss = miss{q, g, old}
 		return waits
 	}
 	return w
@@ -84,11 +87,17 @@ func (f *front) newWorker() *worker {
 // A job is one query on its way to its reply.
 type job struct {
 	*front
-	query  *query
+	query  query
 	client netip.AddrPort
 	tcp    bool
 	miss   miss          // what it waits for
 	delay  time.Duration // a fault on demand: how long it waits before anything else
+
+	// Where its reply goes, once: over UDP back to who asked, or else to send,
+	// which gets nil if there is none, and must not block.
+	socket *udpSocket
+	to     peer
+	send   func(reply []byte)
 }
 
 // take answers a packet at once if that needs no waiting; the reply is good
@@ -132,7 +141,11 @@ func (w *worker) take(packet []byte, client netip.AddrPort, tcp bool) (reply []b
 	}
 	if r.wait {
 		j := &job{front: w.front, query: w.query.kept(), client: client, tcp: tcp, miss: w.miss}
-		j.miss.q.name = strings.Clone(w.miss.q.name)
+		if w.miss.q.name == w.query.name {
+			j.miss.q.name = j.query.name
+		} else {
+			j.miss.q.name = strings.Clone(w.miss.q.name)
+		}
 		return nil, j
 	}
 	reply = w.reply(w.out[:0], &w.query, client, tcp, r)
@@ -171,24 +184,24 @@ func (j *job) finish(ctx context.Context) (reply []byte) {
 			reply = nil
 		}
 	}()
-	r := j.answer(j.query, j.client.Addr(), func(q question, g group) *result {
-		r := j.view.ask(ctx, q, g)
+	r := j.answer(&j.query, j.client.Addr(), func(q question, g group, old *entry) *result {
+		r := j.view.ask(ctx, q, g, old)
 		j.query.now = j.now()
 		return r
 	})
-	return j.pack(r)
+	return j.pack(nil, r)
 }
 
-// pack returns a result as the reply.
-func (j *job) pack(r *result) []byte {
+// pack appends a result as the reply to b.
+func (j *job) pack(b []byte, r *result) []byte {
 	j.count(r.rcode)
-	return j.reply(nil, j.query, j.client, j.tcp, r)
+	return j.reply(b, &j.query, j.client, j.tcp, r)
 }
 
 // refuse returns the reply to a question for which there is no room.
 func (j *job) refuse() []byte {
 	j.metrics.dropped("busy")
-	return j.pack(failed(dns.ExtendedErrorCodeOther, "too many questions are waiting"))
+	return j.pack(nil, failed(dns.ExtendedErrorCodeOther, "too many questions are waiting"))
 }
 
 // reply appends to b the octets that answer the client, and logs them. It returns nil if they cannot be made.
@@ -211,18 +224,19 @@ func (f *front) reply(b []byte, q *query, client netip.AddrPort, tcp bool, r *re
 }
 
 // count counts a reply without looking the counter up each time.
-func (w *worker) count(rcode int) {
-	if rcode >= len(w.answered) {
-		w.front.count(rcode)
+func (f *front) count(rcode int) {
+	if rcode >= len(f.answered) {
+		f.metrics.queries.WithLabelValues(f.kind, rcodeName(rcode)).Inc()
 		return
 	}
-	if w.answered[rcode] == nil {
-		w.answered[rcode] = w.metrics.queries.WithLabelValues(w.kind, rcodeName(rcode))
+	c := f.answered[rcode].Load()
+	if c == nil {
+		counter := f.metrics.queries.WithLabelValues(f.kind, rcodeName(rcode))
+		c = &counter
+		f.answered[rcode].Store(c)
 	}
-	w.answered[rcode].Inc()
+	(*c).Inc()
 }
-
-func (f *front) count(rcode int) { f.metrics.queries.WithLabelValues(f.kind, rcodeName(rcode)).Inc() }
 
 // panicked records a fault of ours that one message brought to light: a packet
 // of a stranger must not end the process that carries everybody's traffic.

@@ -50,6 +50,9 @@ func canonical(name string) string {
 	return b.String()
 }
 
+// maxText is the longest a name can be when each of its octets is escaped.
+const maxText = 4 * 256
+
 // A query is one packet of a client that deserves a reply.
 type query struct {
 	question
@@ -66,15 +69,13 @@ type query struct {
 
 	brought *entry // what upstreams have just said; nil: they were not asked
 
-	text [4 * 256]byte // holds the name
+	text []byte // holds the name, in room that is used again
 }
 
 // kept returns a copy that stays as it is when the packet it came in is gone.
-func (q *query) kept() *query {
-	k := &query{
-		question: q.question, wire: bytes.Clone(q.wire), opcode: q.opcode, class: q.class,
-		whole: q.whole, rd: q.rd, edns: q.edns, size: q.size, fault: q.fault, start: q.start, now: q.now,
-	}
+func (q *query) kept() query {
+	k := *q
+	k.wire, k.text = bytes.Clone(q.wire), nil
 	k.name = strings.Clone(q.name)
 	return k
 }
@@ -160,7 +161,7 @@ func (q *query) readQuestion(p []byte) (off int, ok bool) {
 	if len(text) == 0 {
 		text = append(text, '.')
 	}
-	q.name = unsafe.String(&text[0], len(text))
+	q.name, q.text = unsafe.String(&text[0], len(text)), text
 	q.qtype = binary.BigEndian.Uint16(p[off:])
 	q.class = binary.BigEndian.Uint16(p[off+2:])
 	q.wire, q.whole = p[:off+4], true

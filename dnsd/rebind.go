@@ -30,8 +30,14 @@ func LeadsInside(rr dns.RR, loopback bool) bool {
 		if loopback && a.IsLoopback() {
 			return false
 		}
-		return slices.ContainsFunc(rebindNetworks, func(p netip.Prefix) bool { return p.Contains(a) })
+		return isInside(a)
 	})
+}
+
+// isInside reports whether an address is of a private network, of this
+// machine, or stands for any.
+func isInside(a netip.Addr) bool {
+	return slices.ContainsFunc(rebindNetworks, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // addressesOf returns the addresses in a record, the hints of SVCB and HTTPS

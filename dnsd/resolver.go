@@ -128,17 +128,19 @@ func (v *view) step(q *query, q2 question, n *names, ask asker) *result {
 	if q.brought != nil && q.brought.key == v.key(q2, g) {
 		return v.from(q.brought, q2, "upstream")
 	}
-	if r := v.cached(q2, g, q.now); r != nil {
+	r, old := v.cached(q2, g, q.now)
+	if r != nil {
 		return r
 	}
 	if !q.rd {
 		return refused(dns.ExtendedErrorCodeNotAuthoritative, "recursion was not asked for, and the answer is not known here")
 	}
-	return ask(q2, g)
+	return ask(q2, g, old)
 }
 
-// An asker asks upstreams.
-type asker func(question, group) *result
+// An asker asks upstreams. old is the answer that has expired, nil if there is
+// none.
+type asker func(q question, g group, old *entry) *result
 
 // waits is what the asker of those who cannot wait returns.
 var waits = &result{wait: true}

@@ -104,14 +104,15 @@ func (f *front) serveConn(ctx context.Context, conn net.Conn, client netip.AddrP
 		}
 		places <- struct{}{}
 		jobs.Add(1)
-		f.later(ctx, waiting, func(reply []byte) {
+		waiting.send = func(reply []byte) {
 			go func() { // a slow reader must not hold up those who bring answers
 				defer func() { <-places; jobs.Done() }()
 				if reply != nil {
 					w.write(reply)
 				}
 			}()
-		})
+		}
+		f.later(ctx, waiting)
 	}
 }
 

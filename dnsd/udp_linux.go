@@ -24,10 +24,11 @@ const packetBatch = 16
 // goes to a bounded number of goroutines; everything else is answered here,
 // several packets for two system calls if several are there.
 func (f *front) serveUDP(ctx context.Context, conn *net.UDPConn) error {
-	b, err := newUDPBatch(conn)
+	socket, err := newUDPSocket(conn)
 	if err != nil {
 		return fmt.Errorf("dns listener %v: %w", f.addr, err)
 	}
+	b := newUDPBatch(socket)
 	w := f.newWorker()
 	for {
 		n, err := b.receive()
@@ -47,8 +48,8 @@ func (f *front) serveUDP(ctx context.Context, conn *net.UDPConn) error {
 			w.out = b.room()
 			reply, waiting := w.take(packet, client, false)
 			if waiting != nil {
-				to := b.peer(i)
-				f.later(ctx, waiting, func(reply []byte) { f.send(conn, reply, to) })
+				waiting.socket, waiting.to = socket, b.peer(i)
+				f.later(ctx, waiting)
 			} else if reply != nil {
 				b.add(reply, i)
 			}
@@ -65,13 +66,35 @@ type peer struct {
 	control []byte // makes the reply leave from the address that was asked; nil if there is but one
 }
 
-func (f *front) send(conn *net.UDPConn, reply []byte, to peer) {
-	if reply == nil {
-		return
-	}
-	if _, _, err := conn.WriteMsgUDPAddrPort(reply, to.control, to.addr); err != nil {
+func (f *front) send(socket *udpSocket, reply []byte, to peer) {
+	if _, _, err := socket.WriteMsgUDPAddrPort(reply, to.control, to.addr); err != nil {
 		f.metrics.dropped("send")
 	}
+}
+
+// A udpSocket is a socket that clients send packets to.
+type udpSocket struct {
+	*net.UDPConn
+	raw        syscall.RawConn
+	everywhere bool // bound to every address, so replies must say which they come from
+}
+
+func newUDPSocket(conn *net.UDPConn) (*udpSocket, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	s := &udpSocket{UDPConn: conn, raw: raw, everywhere: conn.LocalAddr().(*net.UDPAddr).IP.IsUnspecified()}
+	if s.everywhere {
+		var sockErr error
+		err = raw.Control(func(fd uintptr) {
+			if unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1) != nil { // an IPv4 socket
+				sockErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+			}
+		})
+		err = errors.Join(err, sockErr)
+	}
+	return s, err
 }
 
 // mmsghdr is what recvmmsg(2) and sendmmsg(2) take, on 64-bit systems.
@@ -84,7 +107,7 @@ type mmsghdr struct {
 // A udpBatch receives and sends packets in numbers. All of its memory is its
 // own and is used again and again.
 type udpBatch struct {
-	raw   syscall.RawConn
+	*udpSocket
 	first [packetBatch]struct { // of packets received
 		data    [maxQuery]byte
 		name    unix.RawSockaddrInet6
@@ -95,8 +118,7 @@ type udpBatch struct {
 		data [maxSize]byte
 		iov  unix.Iovec
 	}
-	in, out    [packetBatch]mmsghdr
-	everywhere bool // bound to every address, so replies must say which they come from
+	in, out [packetBatch]mmsghdr
 
 	replies    int // collected in out
 	n          int // of replies that were sent, or lost
@@ -105,37 +127,25 @@ type udpBatch struct {
 	recv, push func(fd uintptr) bool
 }
 
-func newUDPBatch(conn *net.UDPConn) (*udpBatch, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	b := &udpBatch{raw: raw, everywhere: conn.LocalAddr().(*net.UDPAddr).IP.IsUnspecified()}
-	if b.everywhere {
-		var sockErr error
-		err = raw.Control(func(fd uintptr) {
-			if unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1) != nil { // an IPv4 socket
-				sockErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
-			}
-		})
-		err = errors.Join(err, sockErr)
-	}
+func newUDPBatch(s *udpSocket) *udpBatch {
+	b := &udpBatch{udpSocket: s}
 	b.recv = func(fd uintptr) bool {
-		b.call(fd, unix.SYS_RECVMMSG, &b.in[0], packetBatch)
+		b.done, b.errno = mmsg(unix.SYS_RECVMMSG, fd, b.in[:])
 		return b.errno != unix.EAGAIN
 	}
 	b.push = func(fd uintptr) bool {
-		b.call(fd, unix.SYS_SENDMMSG, &b.out[b.n], b.replies-b.n)
+		b.done, b.errno = mmsg(unix.SYS_SENDMMSG, fd, b.out[b.n:b.replies])
 		return b.errno != unix.EAGAIN
 	}
-	return b, err
+	return b
 }
 
-// call does not tell the scheduler: the socket does not block, and a batch is
-// over sooner than it would take to hand the processor on.
-func (b *udpBatch) call(fd, trap uintptr, msgs *mmsghdr, n int) {
-	r, _, errno := syscall.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(msgs)), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
-	b.done, b.errno = int(r), errno
+// mmsg receives or sends messages, and returns how many. It does not tell the
+// scheduler: nothing blocks here, and a batch is over sooner than it would take
+// to hand the processor on.
+func mmsg(trap, fd uintptr, msgs []mmsghdr) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)), unix.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
 }
 
 // receive waits for packets and returns how many came.

@@ -35,7 +35,8 @@ func (f *front) serveUDP(ctx context.Context, conn *net.UDPConn) error {
 		}
 		reply, waiting := w.take(packet[:n], from.addr, false)
 		if waiting != nil {
-			f.later(ctx, waiting, func(reply []byte) { f.send(socket, reply, from) })
+			waiting.socket, waiting.to = socket, from
+			f.later(ctx, waiting)
 		} else if reply != nil {
 			f.send(socket, reply, from)
 		}
