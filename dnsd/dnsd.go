@@ -105,10 +105,10 @@ type Server struct {
 	loops    loops
 	caseLost serverSet // servers that do not repeat the case of a name
 	couriers []*courier
-	turn     atomic.Uint32  // of the couriers
-	waiting  chan struct{}  // one token per question that waits for upstreams
-	tasks    sync.WaitGroup // goroutines of those questions
-	own      []netip.AddrPort
+	turn     atomic.Uint32                    // of the couriers
+	waiting  chan struct{}                    // one token per question that waits for upstreams
+	tasks    sync.WaitGroup                   // goroutines of those questions
+	own      atomic.Pointer[[]netip.AddrPort] // addresses of listeners; replaced with fronts
 
 	mu sync.Mutex
 	// adopt lets Run wait for one more listener; nil once Run ends. Guarded by mu.
@@ -223,7 +223,6 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 		}
 		fronts[i] = f
 	}
-	s.own = ownAddrs(fronts)
 	if len(s.nameServers) == 0 {
 		s.nameServers = s.defaultNameServers(fronts)
 		for _, z := range s.zones {
@@ -233,6 +232,8 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 	if err := s.openUpstream(); err != nil {
 		return fmt.Errorf("dns server: %w", err)
 	}
+	own := ownAddrs(fronts)
+	s.own.Store(&own)
 	s.fronts.Store(&fronts) // Explain reads what stands above only after this
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() { closeAll(listeners) })
@@ -320,6 +321,8 @@ func (s *Server) setFronts(change func([]*front) []*front) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := change(slices.Clone(*s.fronts.Load()))
+	own := ownAddrs(all)
+	s.own.Store(&own)
 	s.fronts.Store(&all)
 }
 

@@ -21,7 +21,7 @@ type faults struct {
 // presentFaults returns the faults of the view's clone, which some of may have
 // ended. The clone is looked at only if anything has changed in the directory.
 func (v *view) presentFaults() []*registry.Fault {
-	if m, ok := v.rules.(*Mirror); ok && v.clone == "" {
+	if m, ok := v.rules.(*mirrored); ok && v.clone == "" {
 		if v = m.view.Load(); v == nil {
 			return nil
 		}

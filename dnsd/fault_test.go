@@ -96,8 +96,8 @@ func TestFaultsThroughAMirror(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mirror := dnsd.NewMirror(fixed{}, nil)
-	s := serveWith(t, dnsd.Config{Directory: newWorld(t)}, nil, &dnsd.Resolver{Rules: mirror})
+	mirror := dnsd.NewMirror(nil)
+	s := serveWith(t, dnsd.Config{Directory: newWorld(t)}, nil, &dnsd.Resolver{Rules: mirror.Ahead(fixed{})})
 	for _, row := range []struct {
 		clone *registry.Clone
 		want  int

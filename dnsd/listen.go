@@ -146,7 +146,7 @@ func ownAddrs(fronts []*front) []netip.AddrPort {
 // isOwn reports whether a question sent to server would come back to us.
 func (s *Server) isOwn(server netip.AddrPort) bool {
 	addr := server.Addr().Unmap().WithZone("")
-	for _, own := range s.own {
+	for _, own := range *s.own.Load() {
 		if own.Port() == server.Port() && (own.Addr() == addr || own.Addr().IsUnspecified() && addr.IsLoopback()) {
 			return true
 		}

@@ -17,18 +17,25 @@ import (
 // The zone stays with its own servers: public names of the clone, and all
 // names of others, are left to the rules behind.
 type Mirror struct {
-	next Rules
 	log  *slog.Logger
 	view atomic.Pointer[view] // nil: no record yet
 }
 
-// NewMirror returns a mirror without a record, ahead of next. A nil log
-// discards.
-func NewMirror(next Rules, log *slog.Logger) *Mirror {
+// NewMirror returns a mirror without a record. A nil log discards.
+func NewMirror(log *slog.Logger) *Mirror {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Mirror{next: next, log: log}
+	return &Mirror{log: log}
+}
+
+// Ahead returns the mirror ahead of other rules.
+func (m *Mirror) Ahead(next Rules) Rules { return &mirrored{m, next} }
+
+// A mirrored is a mirror and the rules behind it.
+type mirrored struct {
+	*Mirror
+	next Rules
 }
 
 // Set replaces the record. Zones are those that the clone's names stand under.
@@ -43,7 +50,7 @@ func (m *Mirror) Set(c *registry.Clone, zones *registry.Zones) {
 }
 
 // Answer answers from the clone's record, else from the rules behind.
-func (m *Mirror) Answer(q dns.Question) *Answer {
+func (m *mirrored) Answer(q dns.Question) *Answer {
 	v := m.view.Load()
 	if v == nil {
 		return m.next.Answer(q)
@@ -64,7 +71,7 @@ func (m *Mirror) Answer(q dns.Question) *Answer {
 
 // Route returns the servers of the clone's longest forward rule, else those of
 // the rules behind.
-func (m *Mirror) Route(q dns.Question) Route {
+func (m *mirrored) Route(q dns.Question) Route {
 	if v := m.view.Load(); v != nil {
 		if n := v.ownNames(); n != nil {
 			for _, f := range n.forward {
@@ -78,7 +85,7 @@ func (m *Mirror) Route(q dns.Question) Route {
 }
 
 // Upstreams yields the clone's forward rules, and the routes of the rules behind.
-func (m *Mirror) Upstreams(yield func(domain string, r Route)) {
+func (m *mirrored) Upstreams(yield func(domain string, r Route)) {
 	if v := m.view.Load(); v != nil {
 		if n := v.ownNames(); n != nil {
 			for _, f := range n.forward {
@@ -90,7 +97,7 @@ func (m *Mirror) Upstreams(yield func(domain string, r Route)) {
 }
 
 // Amend leaves answers to the rules behind.
-func (m *Mirror) Amend(q dns.Question, reply *dns.Msg) { m.next.Amend(q, reply) }
+func (m *mirrored) Amend(q dns.Question, reply *dns.Msg) { m.next.Amend(q, reply) }
 
 // A single is a directory of one clone.
 type single struct {

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -33,16 +32,17 @@ type sidecar struct {
 	watch func(context.Context, uint64, func(api.Change) error) error
 
 	rules   *dnsmasq.Rules
-	mirrors []*dnsd.Mirror // of the clone, one for each listener
+	mirror  *dnsd.Mirror // of the clone
 	metrics *prometheus.Registry
 }
 
 // run listens and answers until ctx ends.
 func (s *sidecar) run(ctx context.Context) error {
 	s.rules = dnsmasq.New(s.cfg, s.log)
+	s.mirror = dnsd.NewMirror(s.log)
 	s.metrics = prometheus.NewRegistry()
 	server, err := dnsd.New(dnsd.Config{
-		Directory: noClones{}, ResolvConf: os.DevNull, CacheEntries: cacheEntries(s.cfg),
+		Directory: noClones{}, ResolvConf: os.DevNull, CacheEntries: cacheEntries(s.cfg), Habits: s.cfg.Habits,
 		Log: s.log, Metrics: s.metrics,
 	})
 	if err != nil {
@@ -51,18 +51,28 @@ func (s *sidecar) run(ctx context.Context) error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
 	defer signal.Stop(signals)
-	listeners, err := s.listen()
-	if err != nil {
+	l := &listeners{cfg: s.cfg, server: server, log: s.log, rules: s.rulesAt}
+	if err := l.listen(); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return server.Run(ctx, listeners...) })
+	g.Go(func() error { return l.run(ctx) })
 	g.Go(func() error { return s.rules.Run(ctx) })
 	g.Go(func() error { s.obey(ctx, signals); return nil })
 	if s.id != "" {
 		g.Go(func() error { s.follow(ctx); return nil })
 	}
 	return g.Wait()
+}
+
+// rulesAt returns the rules of a listener in some networks, behind those of the
+// clone if there is one.
+func (s *sidecar) rulesAt(networks []netip.Prefix) dnsd.Rules {
+	rules := s.rules.At(networks...)
+	if s.id == "" {
+		return rules
+	}
+	return s.mirror.Ahead(rules)
 }
 
 // cacheEntries returns the bound of the cache; dnsmasq's default of 150 is for
@@ -75,42 +85,6 @@ func cacheEntries(cfg *dnsmasq.Config) int {
 		return -1
 	}
 	return *cfg.CacheSize
-}
-
-// listen opens the sockets and puts rules behind each.
-func (s *sidecar) listen() ([]dnsd.Listener, error) {
-	addrs, err := s.cfg.Addresses()
-	if err != nil {
-		return nil, err
-	}
-	clients := slices.Concat(registry.PrivateNetworks, []netip.Prefix{
-		netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
-		netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10"),
-	})
-	for _, a := range addrs {
-		for _, p := range a.Networks {
-			clients = append(clients, p.Masked())
-		}
-	}
-	var out []dnsd.Listener
-	for _, a := range addrs {
-		udp, tcp, err := dnsd.Listen(a.String())
-		if err != nil {
-			for _, l := range out {
-				l.UDP.Close()
-				l.TCP.Close()
-			}
-			return nil, err
-		}
-		rules := s.rules.At(a.Networks...)
-		if s.id != "" {
-			m := dnsd.NewMirror(rules, s.log)
-			s.mirrors = append(s.mirrors, m)
-			rules = m
-		}
-		out = append(out, dnsd.Listener{UDP: udp, TCP: tcp, Resolver: &dnsd.Resolver{Rules: rules, Clients: clients}})
-	}
-	return out, nil
 }
 
 // obey does what dnsmasq does on SIGHUP and SIGUSR1.
@@ -191,9 +165,7 @@ func (s *sidecar) take(ch api.Change) error {
 		ID: c.ID, Incarnation: c.Incarnation, Revision: c.Revision, Aliases: c.Aliases, State: c.State,
 		Services: c.Services, Hosts: c.Hosts, Records: c.Records, Forward: c.Forward, Faults: c.Faults,
 	}
-	for _, m := range s.mirrors {
-		m.Set(record, zones)
-	}
+	s.mirror.Set(record, zones)
 	s.log.Info("names of the clone are taken from the registry", "clone", s.id, "hosts", len(c.Hosts), "records", len(c.Records), "revision", c.Revision)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/clonegate/clonegate/dnsd"
 	"github.com/miekg/dns"
 )
 
@@ -92,7 +93,11 @@ type Config struct {
 	Except       []string // names of interfaces not listened on
 	LocalService bool
 	LogQueries   bool
-	EDNSSize     int
+
+	BindInterfaces bool // only addresses that are there at the start
+	BindDynamic    bool // also those that come later, as without either
+
+	Habits dnsd.Habits // of dealing with upstream servers
 }
 
 // A DomainRule says what to do with names in a domain: answer them with

@@ -14,9 +14,10 @@ type Address struct {
 	Networks []netip.Prefix
 }
 
-// Addresses returns where dnsmasq would listen: at the addresses that are
+// Addresses returns where dnsmasq would listen now: at the addresses that are
 // named, at those of the interfaces that are named and of the loopback, or at
-// every address of this machine.
+// every address of this machine. With bind-interfaces, it is an error if there
+// is none, or if an interface does not exist; else both may come later.
 func (c *Config) Addresses() ([]Address, error) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -47,9 +48,12 @@ func (c *Config) Addresses() ([]Address, error) {
 			}
 		}
 	}
+	if !c.BindInterfaces {
+		return out, nil
+	}
 	for _, name := range c.Listeners {
 		if !known[name] {
-			return nil, fmt.Errorf("interface %s: this machine has none of that name", name)
+			return nil, fmt.Errorf("interface %s: this machine has none of that name; wait for it with bind-dynamic", name)
 		}
 	}
 	if len(out) == 0 {

@@ -13,32 +13,27 @@ import (
 
 // What is said about options that are read and not applied.
 const (
-	notDHCP     = "addresses are given out by DHCP servers, not here"
-	notTFTP     = "boot files are served elsewhere"
-	notIPSet    = "no packet filter is changed by answers"
-	notDNSSEC   = "signatures are passed on, not validated"
-	notProcess  = "the process is run by whoever starts it, in the foreground, as the user it was started as"
-	notBus      = "control and statistics are in clonegate's own metrics and signals"
-	notSockets  = "every question leaves from a fresh random port"
-	notSubnet   = "what a client is, is not told to upstream servers"
-	notAuth     = "zones are served to the world by clonegate serve; here their names are local data only"
-	notMail     = "no mail records are made up; write each as mx-host"
-	notRewrite  = "addresses in answers are not rewritten; bogus-nxdomain turns them into no such name"
-	notDynamic  = "write the name as host-record or interface-name"
-	notHabit    = "questions are spelt as clonegate spells them"
-	ownHedge    = "the next server is asked when one is silent for 200 ms, and the first answer wins"
-	ownRetry    = "silent servers are asked again by clonegate itself"
-	ownLoop     = "questions that would come back to this server are never sent"
-	ownStale    = "an expired answer is given only when upstream servers are silent"
-	ownTCP      = "at most 256 connections, 16 of one source"
-	ownCache    = "every type of record is kept"
-	ownChaos    = "class CH is not answered at all"
-	ownForward  = "at most 1000 questions wait for one group of servers"
-	ownBind     = "addresses are bound at the start; restart to listen on those that appear later"
-	ownClients  = "only private networks and those of this machine may ask in any case"
-	ownReload   = "SIGHUP always forgets what was kept"
-	ownLog      = "written as structured lines on standard error"
-	ownEDNSSize = "replies over UDP never exceed 1232 octets, so that none is fragmented"
+	notDHCP      = "addresses are given out by DHCP servers, not here"
+	notTFTP      = "boot files are served elsewhere"
+	notIPSet     = "no packet filter is changed by answers"
+	notDNSSEC    = "signatures are passed on, not validated"
+	notProcess   = "the process is run by whoever starts it, in the foreground, as the user it was started as"
+	notBus       = "control and statistics are in clonegate's own metrics and signals"
+	notSubnet    = "what a client is, is not told to upstream servers"
+	notAuth      = "zones are served to the world by clonegate serve; here their names are local data only"
+	notMail      = "no mail records are made up; write each as mx-host"
+	notRewrite   = "addresses in answers are not rewritten; bogus-nxdomain turns them into no such name"
+	notDynamic   = "write the name as host-record or interface-name"
+	notHabit     = "questions are spelt as clonegate spells them"
+	notPorts     = "a silent server is asked again from another port"
+	ownStale     = "those that say that a name is missing are never given past their end"
+	ownTCP       = "at most 16 of them from one source"
+	alwaysCache  = "every type of record is kept in any case"
+	alwaysLoop   = "servers that send questions back are found and left out in any case"
+	alwaysReload = "what was kept is forgotten in any case"
+	ownChaos     = "class CH is not answered at all"
+	ownClients   = "only private networks and those of this machine may ask in any case"
+	ownLog       = "written as structured lines on standard error"
 )
 
 // ignoredByPrefix returns why a whole family of options is not applied, "" if
@@ -117,13 +112,9 @@ func options() map[string]option {
 			p.MinCacheTTL = min(ttl, minCacheTTLLimit)
 			return err
 		}},
-		"edns-packet-max": {once: true, not: ownEDNSSize, parse: func(p *parser, v string) (err error) {
-			p.EDNSSize, err = number(v, math.MaxUint16)
-			return err
-		}},
 	}
-	o["bind-interfaces"] = option{value: never, parse: func(*parser, string) error { return nil }} // there is no other way here
 	addFlags(o)
+	addHabits(o)
 	addUnapplied(o)
 	return o
 }
@@ -143,6 +134,8 @@ func addFlags(o map[string]option) {
 		"no-round-robin":      func(c *Config) *bool { return &c.NoRoundRobin },
 		"localise-queries":    func(c *Config) *bool { return &c.Localise },
 		"no-negcache":         func(c *Config) *bool { return &c.NoNegCache },
+		"bind-interfaces":     func(c *Config) *bool { return &c.BindInterfaces },
+		"bind-dynamic":        func(c *Config) *bool { return &c.BindDynamic },
 	} {
 		o[name] = option{value: never, parse: func(p *parser, _ string) error { *of(p.Config) = true; return nil }}
 	}
@@ -154,23 +147,14 @@ func addUnapplied(o map[string]option) {
 		notProcess: "user group pid-file keep-in-foreground no-daemon log-facility log-async log-debug version help test conf-script umbrella " +
 			"dumpfile dumpmask max-port-limit",
 		notBus:     "enable-dbus enable-ubus dbus ubus",
-		notSockets: "query-port min-port max-port port-limit",
+		notPorts:   "port-limit",
 		notSubnet:  "add-subnet add-mac add-cpe-id strip-subnet strip-mac",
 		notAuth:    "auth-server auth-zone auth-ttl auth-soa auth-sec-servers auth-peer",
 		notMail:    "localmx selfmx",
 		notRewrite: "alias ignore-address",
 		notDynamic: "dynamic-host",
 		notHabit:   "do-0x20-encode no-0x20-encode",
-		ownHedge:   "strict-order all-servers",
-		ownRetry:   "fast-dns-retry",
-		ownLoop:    "dns-loop-detect",
-		ownStale:   "use-stale-cache",
-		ownTCP:     "max-tcp-connections",
-		ownCache:   "cache-rr",
 		ownChaos:   "no-ident",
-		ownForward: "dns-forward-max",
-		ownBind:    "bind-dynamic",
-		ownReload:  "clear-on-reload",
 		notDHCP:    "no-dhcp-interface no-dhcpv4-interface no-dhcpv6-interface bridge-interface shared-network",
 	} {
 		for name := range strings.FieldsSeq(names) {
@@ -229,17 +213,25 @@ func (p *parser) listenAddress(value string) error {
 }
 
 func (p *parser) filterRR(value string) error {
+	all, err := types(value)
+	p.FilterTypes = append(p.FilterTypes, all...)
+	return err
+}
+
+// types reads types of records, by name or by number.
+func types(value string) ([]uint16, error) {
+	var out []uint16
 	for _, f := range names(value) {
 		t, ok := dns.StringToType[strings.ToUpper(f)]
 		if n, err := strconv.ParseUint(f, 10, 16); err == nil {
 			t, ok = uint16(n), true
 		}
 		if !ok {
-			return fmt.Errorf("%q is not a type of record; write a name such as TXT, or its number", f)
+			return nil, fmt.Errorf("%q is not a type of record; write a name such as TXT, or its number", f)
 		}
-		p.FilterTypes = append(p.FilterTypes, t)
+		out = append(out, t)
 	}
-	return nil
+	return out, nil
 }
 
 // rebindDomain reads /one/two/ or a single domain.

@@ -131,13 +131,13 @@ func startOurs(t *testing.T, conf string, strict bool) (addr string, stop func()
 		t.Fatalf("%v\n%s", err, conf)
 	}
 	cfg.Strict = strict
-	return serve(t, dnsmasq.New(cfg, nil).At(netip.MustParsePrefix("127.0.0.0/8")))
+	return serve(t, dnsmasq.New(cfg, nil).At(netip.MustParsePrefix("127.0.0.0/8")), cfg.Habits)
 }
 
 // serve runs a resolver with rules until stop is called.
-func serve(t *testing.T, rules dnsd.Rules) (addr string, stop func()) {
+func serve(t *testing.T, rules dnsd.Rules, habits dnsd.Habits) (addr string, stop func()) {
 	t.Helper()
-	s, err := dnsd.New(dnsd.Config{Directory: nobody{}, CacheEntries: -1, ResolvConf: filepath.Join(t.TempDir(), "none")})
+	s, err := dnsd.New(dnsd.Config{Directory: nobody{}, CacheEntries: -1, ResolvConf: filepath.Join(t.TempDir(), "none"), Habits: habits})
 	if err != nil {
 		t.Fatal(err)
 	}

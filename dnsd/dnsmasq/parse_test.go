@@ -71,6 +71,15 @@ func TestErrors(t *testing.T) {
 		{"filter-rr=NONSENSE", "is not a type of record"},
 		{"bogus-nxdomain=x", "neither an address nor a network"},
 		{"no-hosts=yes", "takes no value"},
+		{"strict-order=yes", "takes no value"},
+		{"dns-forward-max=0", "0 would let nothing through"},
+		{"max-tcp-connections=few", "is not a number"},
+		{"edns-packet-max=-1", "is not a number"},
+		{"query-port=65536", "is not a number"},
+		{"min-port=0", "0 is no port"},
+		{"cache-rr=NONSENSE", "is not a type of record"},
+		{"use-stale-cache=day", "is not a number"},
+		{"fast-dns-retry=1,2,3", "write first,total in milliseconds"},
 		{`txt-record=a,"open`, "a quote is open"},
 		{"conf-file=/does/not/exist", "name a file that can be read"},
 		{"conf-dir=/does/not/exist", "name a directory that can be read"},
@@ -87,6 +96,12 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	_, err := dnsmasq.ParseText("x.conf", "port=53\nport=54\ncname=a,b\ncname=b,a\ncname=a,c\nbad\n")
+	_, ranges := dnsmasq.ParseText("y.conf", "bind-dynamic\nbind-interfaces\nmin-port=5000\nmax-port=4000\n")
+	for _, want := range []string{"y.conf:1: bind-dynamic: contradicts bind-interfaces at y.conf:2", "y.conf:4: max-port: 4000 is below min-port, which is 5000"} {
+		if ranges == nil || !strings.Contains(ranges.Error(), want) {
+			t.Errorf("got %v, want %q in it", ranges, want)
+		}
+	}
 	for _, want := range []string{"x.conf:2: port: is given a second time, after x.conf:1", "x.conf:5: cname=a,c: a. is an alias already", "x.conf:6: bad", "leads back to itself"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q in it", err, want)
@@ -214,24 +229,23 @@ bind-interfaces
 mx-target=mail.example
 naptr-record=a.example,1,2,U,SIP,!^.*$!x!
 dns-rr=a.example,65280,0102
-interface-name=i.example,lo/4`
-	ownWay = `bind-dynamic
+interface-name=i.example,lo/4
 strict-order
 all-servers
 dns-forward-max=500
 use-stale-cache
 fast-dns-retry
 dns-loop-detect
-auth-server=a.example
-auth-zone=a.example
-auth-ttl=600
-auth-soa=1
 query-port=5353
 min-port=1024
 max-port=2048
 max-tcp-connections=10
 cache-rr=TXT
-clear-on-reload
+clear-on-reload`
+	ownWay = `auth-server=a.example
+auth-zone=a.example
+auth-ttl=600
+auth-soa=1
 no-ident
 dhcp-range=10.0.0.1,10.0.0.9
 dhcp-host=aa:bb

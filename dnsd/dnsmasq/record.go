@@ -389,6 +389,11 @@ func (p *parser) findLoops() {
 func (p *parser) finish() {
 	p.findLoops()
 	p.findMailServers()
+	p.finishPorts()
+	if p.BindInterfaces && p.BindDynamic {
+		p.at = p.seen["bind-dynamic"]
+		p.fail("bind-dynamic", "contradicts bind-interfaces at %v; keep one of them", p.seen["bind-interfaces"])
+	}
 	suffix := p.suffix(netip.Addr{})
 	if suffix == "" {
 		return

@@ -222,8 +222,11 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%q: got %v, %v, want %s", row.lines, got, err, row.want)
 		}
 	}
-	if _, err := parse(t, "interface=nothing0").Addresses(); err == nil || !strings.Contains(err.Error(), "nothing0") {
+	if _, err := parse(t, "interface=nothing0", "bind-interfaces").Addresses(); err == nil || !strings.Contains(err.Error(), "nothing0") {
 		t.Errorf("an interface that does not exist: %v", err)
+	}
+	if addrs, err := parse(t, "interface=nothing0", "except-interface=lo").Addresses(); err != nil || len(addrs) != 0 {
+		t.Errorf("an interface that may come: %v, %v", addrs, err)
 	}
 }
 

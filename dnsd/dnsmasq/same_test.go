@@ -73,11 +73,11 @@ server=/corp.example/%s
 server=%s
 `
 	server := func(a netip.AddrPort) string { return fmt.Sprintf("%v#%d", a.Addr(), a.Port()) }
-	fromFile, stopFile := serve(t, dnsmasq.New(parse(t, fmt.Sprintf(file, server(up.addrs[1]), server(up.addrs[0]))), nil))
+	fromFile, stopFile := serve(t, dnsmasq.New(parse(t, fmt.Sprintf(file, server(up.addrs[1]), server(up.addrs[0]))), nil), dnsd.Habits{})
 	defer stopFile()
-	mirror := dnsd.NewMirror(dnsmasq.New(parse(t, "no-hosts", "no-resolv", "server="+server(up.addrs[0]), "local=/1234.clones.example/"), nil), nil)
+	mirror := dnsd.NewMirror(nil)
 	mirror.Set(clone, zones)
-	fromMirror, stopMirror := serve(t, mirror)
+	fromMirror, stopMirror := serve(t, mirror.Ahead(dnsmasq.New(parse(t, "no-hosts", "no-resolv", "server="+server(up.addrs[0]), "local=/1234.clones.example/"), nil)), dnsd.Habits{})
 	defer stopMirror()
 	fromTemplate := serveClone(t, one{clone, zones}, up.addrs[:1])
 
