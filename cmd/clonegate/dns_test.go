@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clonegate/clonegate/cmd/clonegate/daemon"
 	"github.com/clonegate/clonegate/dnsd"
 )
 
@@ -30,9 +29,16 @@ func background(t *testing.T, env []string, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{Cmd: exec.Command(self, args...), lines: make(chan string, 1000)}
-	p.Args[0] = "clonegate" // by this name the test binary is the program
-	p.Env = append(os.Environ(), env...)
+	cmd := exec.Command(self, args...)
+	cmd.Args[0] = "clonegate" // by this name the test binary is the program
+	cmd.Env = append(os.Environ(), env...)
+	return start(t, cmd)
+}
+
+// start starts a command until the test ends.
+func start(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{Cmd: cmd, lines: make(chan string, 1000)}
 	stderr, err := p.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -152,22 +158,16 @@ func TestSidecar(t *testing.T) {
 }
 
 // TestSidecarOfClone takes the names of a clone from the registry, beside
-// those of its file, and keeps them when the daemon is gone.
+// those of its file, keeps them when the daemon is killed, and takes up changes
+// when it is back.
 func TestSidecarOfClone(t *testing.T) {
-	dir := t.TempDir()
+	dir, api := t.TempDir(), "127.0.0.1:"+freeDNSPort(t)
 	env := []string{
 		"CLONEGATE_DATA=" + dir, "CLONEGATE_ZONE=clones.localhost", "CLONEGATE_GATEWAY_LISTEN=127.0.0.1:0", "CLONEGATE_GATEWAY_REDIRECT=127.0.0.1:0",
-		"CLONEGATE_API_LISTEN=127.0.0.1:0", "CLONEGATE_DNS_LISTEN=127.0.0.1:0", "CLONEGATE_ENDPOINTS_ALLOW=127.0.0.0/8,10.0.0.0/8",
+		"CLONEGATE_API_LISTEN=" + api, "CLONEGATE_DNS_LISTEN=127.0.0.1:0", "CLONEGATE_ENDPOINTS_ALLOW=127.0.0.0/8,10.0.0.0/8",
 	}
 	serve := background(t, env, "serve")
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := daemon.ReadAddresses(dir); err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the daemon does not start")
-		}
-	}
+	serve.says(t, "ready")
 	register := func(db string) {
 		t.Helper()
 		p := background(t, env, "register", "1234", "--service", "www=127.0.0.1:1", "--host", "db="+db, "--instance", "one")
@@ -188,8 +188,66 @@ func TestSidecarOfClone(t *testing.T) {
 	}
 	register("10.80.0.31")
 	resolves(t, port, "db.", "10.80.0.31")
-	serve.ends(t)
+
+	if err := serve.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	serve.Wait()
 	resolves(t, port, "db.1234.clones.localhost.", "10.80.0.31")
+	serve = background(t, env, "serve")
+	serve.says(t, "ready")
+	resolves(t, port, "db.", "10.80.0.31")
+	register("10.80.0.32")
+	resolves(t, port, "db.", "10.80.0.32")
+	serve.ends(t)
+	resolves(t, port, "db.", "10.80.0.32")
+	sidecar.ends(t)
+}
+
+// TestSidecarFollowsAddresses: addresses of an interface are listened on when
+// they come, and no longer when they are gone.
+func TestSidecarFollowsAddresses(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("NOT TESTED: network namespaces can be made by root only; run this test as root")
+	}
+	name := fmt.Sprintf("clonegate-addr-%d", os.Getpid())
+	ip := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			t.Skipf("NOT TESTED: ip %v: %v: %s", args, err, out)
+		}
+	}
+	ip("netns", "add", name)
+	t.Cleanup(func() { exec.Command("ip", "netns", "del", name).Run() })
+	ip("-n", name, "link", "set", "lo", "up")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sidecar := start(t, exec.Command("ip", "netns", "exec", name, "bash", "-c", `exec -a clonegate "$0" "$@"`, self,
+		"dns", "--", "--interface=clone0", "--no-resolv", "--no-hosts", "--host-record=db,10.80.0.30"))
+	sidecar.says(t, "interface does not exist yet")
+	dig := func(at string) string {
+		out, _ := exec.Command("ip", "netns", "exec", name, "dig", "+short", "+tries=1", "+time=1", "@"+at, "db").Output()
+		return strings.TrimSpace(string(out))
+	}
+	until := func(at, want string) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); dig(at) != want; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("db at %s is %q, want %q", at, dig(at), want)
+			}
+		}
+	}
+	until("127.0.0.1", "10.80.0.30")
+	ip("-n", name, "link", "add", "clone0", "type", "dummy")
+	ip("-n", name, "link", "set", "clone0", "up")
+	ip("-n", name, "address", "add", "10.80.0.53/24", "dev", "clone0")
+	until("10.80.0.53", "10.80.0.30")
+	ip("-n", name, "address", "del", "10.80.0.53/24", "dev", "clone0")
+	sidecar.says(t, "no longer listened on")
+	ip("-n", name, "address", "add", "10.80.0.53/24", "dev", "clone0")
+	until("10.80.0.53", "10.80.0.30")
 	sidecar.ends(t)
 }
 

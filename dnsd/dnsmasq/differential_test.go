@@ -178,6 +178,7 @@ func compare(t *testing.T, path string, up *script, seed int) []trial {
 	strict := seed%2 == 1
 	ours, stop := startOurs(t, conf, strict)
 	defer stop()
+	up.alike.Store(strings.Contains(conf, "all-servers"))
 	var out []trial
 	for _, q := range g.questions() {
 		up.take()

@@ -56,14 +56,26 @@ func (g *generator) server(i int) string {
 func (g *generator) configuration() string {
 	g.add("no-resolv")
 	g.add("no-hosts")
-	if g.IntN(12) > 0 {
-		g.add("server=%s", g.server(0))
-	}
+	g.usualServers()
 	makers := []func(){g.domainRule, g.domainRule, g.domainRule, g.host, g.host, g.record, g.record, g.flag, g.hostsFile, g.synth}
 	for range 3 + g.IntN(14) {
 		makers[g.IntN(len(makers))]()
 	}
 	return strings.Join(g.lines, "\n") + "\n"
+}
+
+// usualServers adds the servers of every name: none, one, or two in a habit that
+// says which of them is asked.
+func (g *generator) usualServers() {
+	switch n := g.IntN(12); n {
+	case 0:
+	case 1, 2:
+		g.add("server=%s", g.server(0))
+		g.add("server=%s", g.server(1))
+		g.add("%s", []string{"strict-order", "all-servers"}[n-1])
+	default:
+		g.add("server=%s", g.server(0))
+	}
 }
 
 func (g *generator) domainRule() {
@@ -151,6 +163,8 @@ func (g *generator) flag() {
 		"domain-needed", "bogus-priv", "filterwin2k", "filter-A", "filter-AAAA", "filter-rr=TXT,MX", "stop-dns-rebind", "rebind-localhost-ok",
 		"rebind-domain-ok=/x.example/", "bogus-nxdomain=64.94.110.11", "bogus-nxdomain=8.8.1.0/24", "local-ttl=77", "max-ttl=33",
 		"no-round-robin", "localise-queries", "expand-hosts", "domain=x.example", "neg-ttl=20",
+		"dns-forward-max=500", "edns-packet-max=1000", "min-port=20000", "max-port=60000", "query-port=0", "cache-rr=TXT", "clear-on-reload",
+		"no-ident", "dns-loop-detect", "use-stale-cache", "fast-dns-retry", "max-tcp-connections=10",
 	})
 	if !slices.Contains(g.lines, line) {
 		g.add("%s", line)

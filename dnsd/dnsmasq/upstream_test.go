@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -16,6 +18,10 @@ import (
 // asked.
 type script struct {
 	addrs []netip.AddrPort
+
+	// alike has all servers say the same, and only after a moment in which
+	// others can be asked as well: whose answer comes first does not matter then.
+	alike atomic.Bool
 
 	mu    sync.Mutex
 	asked []string // guarded by mu
@@ -56,8 +62,12 @@ func (s *script) serve(conn net.PacketConn, i int) {
 		s.mu.Lock()
 		s.asked = append(s.asked, fmt.Sprintf("U%d %s %s", i, strings.ToLower(q.Name), dns.Type(q.Qtype)))
 		s.mu.Unlock()
-		if wire, err := scripted(m, i).Pack(); err == nil {
-			conn.WriteTo(wire, from)
+		wait, who := time.Duration(0), i
+		if s.alike.Load() {
+			wait, who = 10*time.Millisecond, 0
+		}
+		if wire, err := scripted(m, who).Pack(); err == nil {
+			time.AfterFunc(wait, func() { conn.WriteTo(wire, from) })
 		}
 	}
 }
