@@ -201,6 +201,9 @@ func (g *Gateway) explainService(a *answer, t target, cause string) {
 		a.Title = fmt.Sprintf("%s of %s does not answer", t.service, lowerFirst(who))
 		a.Detail = "None of its endpoints accepts connections: " + cause + "."
 	}
+	if t.clone.State == registry.Degraded && t.clone.Reason != "" {
+		a.Detail += " The clone is degraded: " + strings.TrimSuffix(t.clone.Reason, ".") + "."
+	}
 	if l, ok := g.lease(t.clone.ID); ok && t.clone.TTL > 0 {
 		a.Facts = append(a.Facts, fact{"Lease", fmt.Sprintf("ends in %s unless the clone renews it", span(l.Left))})
 	}

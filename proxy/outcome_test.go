@@ -28,6 +28,8 @@ func TestOutcomes(t *testing.T) {
 	b.register("1234", map[string]registry.ServiceRegistration{"www": {Endpoints: []string{addr}, Default: true}, "api": {Endpoints: []string{addr}}})
 	b.register("empty", www())
 	b.register("down", www(closedPort(t), closedPort(t)))
+	b.register("ill", www(closedPort(t)))
+	b.setState("ill", registry.Degraded, "host web was killed by signal 9")
 	b.register("gone", www(addr))
 	b.unregister("gone")
 	b.register("starting", www(addr), func(r *registry.Registration) { r.State = registry.Starting })
@@ -51,6 +53,7 @@ func TestOutcomes(t *testing.T) {
 		{"shop-1234", 404, proxy.UnknownService, "", []string{"https://www-1234." + zone + ":8443"}},
 		{"www-empty", 503, proxy.NoEndpoint, "", []string{"Nothing serves www in clone empty"}},
 		{"www-down", 503, proxy.Unreachable, "2", []string{"www of clone down", "connection refused"}},
+		{"www-ill", 503, proxy.Unreachable, "2", []string{"www of clone ill", "The clone is degraded: host web was killed by signal 9."}},
 		{"www-gone", 410, proxy.Gone, "", []string{"clonegate ended it", "s ago"}},
 		{"www-starting", 503, proxy.Starting, "2", []string{"Clone starting is starting"}},
 		{"www-asleep", 503, proxy.Asleep, "", []string{"Clone asleep is asleep"}},

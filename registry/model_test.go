@@ -32,7 +32,7 @@ func TestNamesStayConsistent(t *testing.T) {
 		go r.Run(ctx)
 
 		ids := rapid.SampledFrom([]registry.ID{"1", "2", "3", "a", "b"})
-		aliases := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"x", "y", "a", "1", "www-2", "api-x"}), 0, 3, rapid.ID)
+		aliases := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"x", "y", "a", "b", "www-2", "api-x"}), 0, 3, rapid.ID)
 		services := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"www", "api", "api-x"}), 0, 3, rapid.ID)
 		instances := rapid.SampledFrom([]string{"i", "j", "k"})
 		for range rapid.IntRange(1, 40).Draw(rt, "steps") {

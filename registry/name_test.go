@@ -31,7 +31,7 @@ func TestNamesBelongToOneClone(t *testing.T) {
 	}{
 		{"the same alias", "2", withAlias("b", "pr-87")},
 		{"an alias that is another's service label", "2", withAlias("b", "www-1")},
-		{"an alias that is another's ID", "2", withAlias("b", "1")},
+		{"an alias that is another's service label, by the alias of it", "2", withAlias("b", "www-pr-87")},
 	}
 	for _, tt := range tests {
 		if err := register(tt.id, tt.reg); !errors.Is(err, registry.ErrLabelTaken) || !strings.Contains(err.Error(), "clone 1 of ada") {
@@ -40,6 +40,9 @@ func TestNamesBelongToOneClone(t *testing.T) {
 	}
 	if err := register("87x", withAlias("c", "shop")); err != nil {
 		t.Fatal(err)
+	}
+	if err := register("4", withAlias("d", "87x")); !errors.Is(err, registry.ErrLabelTaken) {
+		t.Errorf("an alias that is another's ID: %v, want ErrLabelTaken", err)
 	}
 	if err := register("shop", shop("d")); !errors.Is(err, registry.ErrLabelTaken) {
 		t.Errorf("an ID that is another's alias: %v, want ErrLabelTaken", err)

@@ -163,12 +163,8 @@ func (in *reader) aliases(aliases []string) []string {
 			in.faults.add(fmt.Sprintf("aliases[%d]", i), "label", "%v", err)
 			continue
 		}
-		if _, member := cutMember(a); member > 0 {
-			in.faults.add(fmt.Sprintf("aliases[%d]", i), "label-reserved", "%q would read as a member of a pool, as www-1234--1 does; choose a name that does not end in -- and a number", a)
-			continue
-		}
-		if a == reservedLabel {
-			in.faults.add(fmt.Sprintf("aliases[%d]", i), "label-reserved", "%q is the zone's own name server", a)
+		if why := reserved(a); why != "" {
+			in.faults.add(fmt.Sprintf("aliases[%d]", i), "label-reserved", "%q %s", a, why)
 			continue
 		}
 		if slices.Contains(out, a) {
@@ -178,6 +174,20 @@ func (in *reader) aliases(aliases []string) []string {
 		out = append(out, a)
 	}
 	return out
+}
+
+// reserved says why a label cannot be an alias, "" if it can.
+func reserved(label string) string {
+	_, member := cutMember(label)
+	switch {
+	case member > 0:
+		return "would read as a member of a pool, as www-1234--1 does; choose a name that does not end in -- and a number"
+	case label == reservedLabel:
+		return "is the zone's own name server"
+	case strings.Trim(label, "0123456789") == "":
+		return "would read as a configuration ID, which a clone may be given one day; put a letter into it"
+	}
+	return ""
 }
 
 func (in *reader) state(s State) State {

@@ -45,6 +45,7 @@ func TestFaultsAreNamed(t *testing.T) {
 		{"no instance", "instance", "instance", func(reg *registry.Registration) { reg.Instance = "" }},
 		{"capital in an alias", "aliases[0]", "label", func(reg *registry.Registration) { reg.Aliases = []string{"PR-87"} }},
 		{"a member of a pool as alias", "aliases[0]", "label-reserved", func(reg *registry.Registration) { reg.Aliases = []string{"pr--1"} }},
+		{"an ID to come as alias", "aliases[0]", "label-reserved", func(reg *registry.Registration) { reg.Aliases = []string{"1000"} }},
 		{"the zone's name server as alias", "aliases[0]", "label-reserved", func(reg *registry.Registration) { reg.Aliases = []string{"ns"} }},
 		{"metadata as a DNS server", "forward[0].servers[0]", "endpoint-link-local", func(reg *registry.Registration) {
 			reg.Forward = []registry.ForwardRegistration{{Zone: "corp", Servers: []string{"169.254.169.254"}}}

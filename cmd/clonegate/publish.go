@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	pipelineclient "github.com/clonegate/clonegate/pipeline/client"
+	"github.com/clonegate/clonegate/pipeline/oci"
 	"github.com/clonegate/clonegate/registry"
 	"github.com/clonegate/clonegate/registry/client"
 )
@@ -32,6 +34,9 @@ content may not.`,
 			}
 			if version == "" {
 				version = time.Now().UTC().Format("2006.01.02-150405")
+			}
+			if version, err = registry.ParseVersion(version); err != nil {
+				return usagef(cmd, "%w", err)
 			}
 			c, err := a.client()
 			if err != nil {
@@ -60,6 +65,9 @@ content may not.`,
 
 // publish uploads a template's directory and publishes it as a version.
 func (a *app) publish(ctx context.Context, c *client.Client, dir, version string, p registry.Publication) (*registry.Template, error) {
+	if err := askFirst(ctx, c, dir, version, p); err != nil {
+		return nil, err
+	}
 	m, content, err := pipelineclient.New(c).Upload(ctx, dir, nil)
 	if err != nil {
 		return nil, err
@@ -76,4 +84,28 @@ func (a *app) publish(ctx context.Context, c *client.Client, dir, version string
 		a.say("%s is published already, with the same content", t.Ref())
 	}
 	return t, nil
+}
+
+// askFirst lets the daemon refuse other content under a version that is there
+// already before that content is sent. Equal content is sent again: it repairs
+// what is stored.
+func askFirst(ctx context.Context, c *client.Client, dir, version string, p registry.Publication) error {
+	m, err := oci.Read(dir)
+	if err != nil {
+		return err
+	}
+	held, err := c.Version(ctx, m.Name, version)
+	if errors.Is(err, registry.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.Digest, err = oci.Digest(ctx, dir)
+	if err != nil || p.Digest == held.Digest {
+		return err
+	}
+	p.Manifest = m.JSON()
+	_, _, err = c.Publish(ctx, m.Name, version, p)
+	return err
 }

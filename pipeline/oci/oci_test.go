@@ -130,6 +130,9 @@ func TestEqualDirectoriesGetEqualDigests(t *testing.T) {
 	if b := pack(t, two, shop); a.Digest != b.Digest {
 		t.Errorf("got %s and %s for equal directories", a.Digest, b.Digest)
 	}
+	if b, err := oci.Digest(t.Context(), write(t, t.TempDir(), shop)); err != nil || a.Digest != b {
+		t.Errorf("got %s when packed and %s, %v without", a.Digest, b, err)
+	}
 	// The same files in another order, with other times and owners.
 	var stream bytes.Buffer
 	w := tar.NewWriter(&stream)

@@ -65,15 +65,9 @@ func (s *Store) pack(ctx context.Context, dir string, m *manifest.Manifest) (*Ar
 	if err != nil {
 		return nil, fmt.Errorf("template %s: %w", m.Name, err)
 	}
-	data, err := json.Marshal(ocispec.Manifest{
-		Versioned:    specs.Versioned{SchemaVersion: 2},
-		MediaType:    ocispec.MediaTypeImageManifest,
-		ArtifactType: ArtifactType,
-		Config:       config,
-		Layers:       []ocispec.Descriptor{layer},
-	})
+	data, err := artifactManifest(config, layer)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("template %s: %w", m.Name, err)
 	}
 	d, err := s.putBytes(ocispec.MediaTypeImageManifest, data)
 	if err != nil {
@@ -85,6 +79,37 @@ func (s *Store) pack(ctx context.Context, dir string, m *manifest.Manifest) (*Ar
 		return nil, fmt.Errorf("template %s: %w", m.Name, err)
 	}
 	return &Artifact{Digest: d.Digest.String(), Manifest: m, Size: layer.Size}, nil
+}
+
+// Digest returns the digest that the template directory dir is stored under.
+func Digest(ctx context.Context, dir string) (string, error) {
+	m, err := Read(dir)
+	if err != nil {
+		return "", err
+	}
+	layer := digest.SHA256.Digester()
+	size := &counter{w: layer.Hash()}
+	if err := writeLayer(ctx, size, dir, archive.Limits{}); err != nil {
+		return "", fmt.Errorf("template %s: %w", m.Name, err)
+	}
+	data, err := artifactManifest(
+		ocispec.Descriptor{MediaType: ConfigType, Digest: digest.FromBytes(m.JSON()), Size: int64(len(m.JSON()))},
+		ocispec.Descriptor{MediaType: LayerType, Digest: layer.Digest(), Size: size.n})
+	if err != nil {
+		return "", fmt.Errorf("template %s: %w", m.Name, err)
+	}
+	return digest.FromBytes(data).String(), nil
+}
+
+// artifactManifest is the OCI manifest of a template.
+func artifactManifest(config, layer ocispec.Descriptor) ([]byte, error) {
+	return json.Marshal(ocispec.Manifest{
+		Versioned:    specs.Versioned{SchemaVersion: 2},
+		MediaType:    ocispec.MediaTypeImageManifest,
+		ArtifactType: ArtifactType,
+		Config:       config,
+		Layers:       []ocispec.Descriptor{layer},
+	})
 }
 
 // Read reads the manifest of the template directory dir and checks that the
@@ -150,25 +175,28 @@ func checkFiles(root *os.Root, m *manifest.Manifest) error {
 
 // packLayer writes all files as one blob.
 func (s *Store) packLayer(ctx context.Context, dir string) (ocispec.Descriptor, error) {
-	return s.put(LayerType, func(w io.Writer) error {
-		unpacked, packed := &counter{w: io.Discard}, &counter{w: w}
-		// One goroutine, so that equal content makes equal bytes.
-		z, err := zstd.NewWriter(packed, zstd.WithEncoderConcurrency(1))
-		if err != nil {
-			return err
-		}
-		unpacked.w = z
-		if err := archive.Write(ctx, unpacked, dir, s.cfg.Limits, nil); err != nil {
-			return err
-		}
-		if err := z.Close(); err != nil {
-			return err
-		}
-		if most := mostBytes(packed.n); unpacked.n > most {
-			return fmt.Errorf("%w: it packs from %d bytes to %d, more than %d times; it looks like an archive bomb", registry.ErrInvalid, unpacked.n, packed.n, maxRatio)
-		}
-		return nil
-	})
+	return s.put(LayerType, func(w io.Writer) error { return writeLayer(ctx, w, dir, s.cfg.Limits) })
+}
+
+// writeLayer writes all files as tar and zstd.
+func writeLayer(ctx context.Context, w io.Writer, dir string, limits archive.Limits) error {
+	packed := &counter{w: w}
+	// One goroutine, so that equal content makes equal bytes.
+	z, err := zstd.NewWriter(packed, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	unpacked := &counter{w: z}
+	if err := archive.Write(ctx, unpacked, dir, limits, nil); err != nil {
+		return err
+	}
+	if err := z.Close(); err != nil {
+		return err
+	}
+	if most := mostBytes(packed.n); unpacked.n > most {
+		return fmt.Errorf("%w: it packs from %d bytes to %d, more than %d times; it looks like an archive bomb", registry.ErrInvalid, unpacked.n, packed.n, maxRatio)
+	}
+	return nil
 }
 
 func (s *Store) putBytes(mediaType string, data []byte) (ocispec.Descriptor, error) {
