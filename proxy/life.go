@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/clonegate/clonegate/proxy/http1"
 	"github.com/clonegate/clonegate/registry"
@@ -32,7 +33,7 @@ const (
 	// Browsers have room for some 180 cookies below a registrable domain.
 	lifeAge = 30 * 24 * 3600
 	// maxExpired is how many fields at most expire cookies in one answer.
-	maxExpired = 100
+	maxExpired = 256
 )
 
 // lifeTag returns what stands for one life of a clone in cookies.
@@ -112,28 +113,41 @@ func (x *exchange) announce(in *http1.Section) *http1.Section {
 // expireCookies appends fields that end the cookies of the request, wherever in
 // the clone they may be from: only the browser knows their domain and path.
 func (x *exchange) expireCookies(out *http1.Section) {
-	domains := []string{"", "; Domain=" + x.target.host}
+	domains := []string{"", "; Domain=" + x.target.host} // two cookies, for a browser
 	if x.target.nested {
 		domains = append(domains, "; Domain="+x.target.base+"."+string(x.target.zone))
 	}
+	names := x.cookieNames()
 	for _, path := range pathsAbove(x.request.target) {
-		for _, f := range x.request.fields.Fields {
-			if !http1.EqualFold(x.request.fields.Name(f), "cookie") {
-				continue
-			}
-			for name := range cookies(x.request.fields.Value(f)) {
-				if len(name) == 0 || x.target.cookies.has(name) {
-					continue
+		for _, name := range names {
+			for i, domain := range domains {
+				if isHostCookie([]byte(name)) && (i > 0 || path != "/") {
+					break // there is no such cookie
 				}
-				for _, domain := range domains {
-					if len(out.Fields) > maxExpired {
-						return
-					}
-					out.Append("Set-Cookie", string(name)+"=; Path="+path+domain+"; Max-Age=0; Secure")
+				if len(out.Fields) >= maxExpired {
+					return
 				}
+				out.Append("Set-Cookie", name+"=; Path="+path+domain+"; Max-Age=0; Secure")
 			}
 		}
 	}
+}
+
+// cookieNames returns the names of the request's cookies but our own.
+func (x *exchange) cookieNames() []string {
+	var out []string
+	in := x.request.fields
+	for _, f := range in.Fields {
+		if !http1.EqualFold(in.Name(f), "cookie") {
+			continue
+		}
+		for name := range cookies(in.Value(f)) {
+			if len(out) < maxExpired && len(name) > 0 && !x.target.cookies.has(name) && !slices.Contains(out, string(name)) {
+				out = append(out, string(name))
+			}
+		}
+	}
+	return out
 }
 
 // pathsAbove returns the paths whose cookies a request for a target has, the
