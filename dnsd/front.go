@@ -176,6 +176,11 @@ func (f *front) answer(q *query, client netip.Addr, ask asker) *result {
 	return f.view.answer(q, ask)
 }
 
+// maxForeign bounds how many questions one of a client may lead to at upstreams,
+// by aliases that lead out of our zones and back. Each takes three messages at
+// most if upstreams answer: by UDP, without EDNS, and by TCP.
+const maxForeign = 4
+
 // finish waits for upstreams and returns the reply.
 func (j *job) finish(ctx context.Context) (reply []byte) {
 	defer func() {
@@ -184,7 +189,14 @@ func (j *job) finish(ctx context.Context) (reply []byte) {
 			reply = nil
 		}
 	}()
+	asked := 0
+	if j.query.brought != nil {
+		asked = 1
+	}
 	r := j.answer(&j.query, j.client.Addr(), func(q question, g group, old *entry) *result {
+		if asked++; asked > maxForeign {
+			return failed(dns.ExtendedErrorCodeOther, fmt.Sprintf("aliases lead to more than %d questions to upstreams", maxForeign))
+		}
 		r := j.view.ask(ctx, q, g, old)
 		j.query.now = j.now()
 		return r
