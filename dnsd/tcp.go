@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,8 +17,11 @@ import (
 const (
 	maxConns          = 256 // unless habits differ
 	maxConnsPerSource = 16
-	maxPipelined      = 100 // questions of one connection that wait for upstreams
+	maxPipelined      = 100     // questions of one connection that wait for upstreams
+	maxUnread         = 1 << 20 // octets of replies that one connection does not take
 )
+
+var errUnread = errors.New("client does not take its replies")
 
 // serveTCP accepts connections until the listener closes, and returns when
 // the last of them has ended.
@@ -116,19 +120,29 @@ func (f *front) serveConn(ctx context.Context, conn net.Conn, client netip.AddrP
 	}
 }
 
-// A tcpWriter writes whole messages, one after the other.
+// A tcpWriter writes whole messages, one after the other. If one is not taken
+// in time, the connection closes: the client would not know where the next begins.
 type tcpWriter struct {
 	mu      sync.Mutex
 	conn    net.Conn
 	timeout time.Duration
+	unread  atomic.Int64 // octets of replies that wait for the client
 }
 
 func (w *tcpWriter) write(reply []byte) error {
+	defer w.unread.Add(-int64(len(reply)))
+	if w.unread.Add(int64(len(reply))) > maxUnread {
+		w.conn.Close()
+		return errUnread
+	}
 	message := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(reply)), uint16(len(reply)))
 	message = append(message, reply...)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.conn.SetWriteDeadline(time.Now().Add(w.timeout))
 	_, err := w.conn.Write(message)
+	if err != nil {
+		w.conn.Close()
+	}
 	return err
 }
