@@ -20,7 +20,7 @@ type Change struct {
 
 // keptChanges bounds how far a reader may fall behind before it has to read
 // the whole view again.
-const keptChanges = 8192
+const keptChanges = 2048
 
 // changes is a ring of the newest changes. Readers hold no queue of their own,
 // only the revision they have reached, so a slow one costs nothing. Revisions

@@ -30,6 +30,7 @@ type pragma struct {
 var checked = []pragma{
 	{name: "busy_timeout", value: "5000"}, // milliseconds
 	{name: "foreign_keys", value: "1"},
+	{name: "cache_size", value: "-512"}, // KiB of pages; the system holds the rest
 	{name: "cell_size_check", value: "1"},
 	{name: "trusted_schema", value: "0"},
 }
