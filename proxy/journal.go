@@ -12,7 +12,7 @@ import (
 )
 
 // A journal is the last requests of one life of one clone: a ring that grows
-// from a few slots to as many as are kept, as far as there is memory for it.
+// from one slot to as many as are kept, as far as there is memory for it.
 type journal struct {
 	all         *journals
 	incarnation uint64
@@ -136,7 +136,7 @@ const (
 	slotBytes = int64(unsafe.Sizeof(slot{}))
 
 	// firstSlots is how many slots a journal begins with.
-	firstSlots = 8
+	firstSlots = 1
 	// quietFor is for how long nobody has asked for a clone whose journal is
 	// given up for another's.
 	quietFor = time.Minute
