@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	h2 "golang.org/x/net/http2"
+
 	"github.com/clonegate/clonegate/proxy"
 )
 
@@ -169,6 +171,15 @@ func TestSlowHeads(t *testing.T) {
 		if d := time.Since(start); d > 2*time.Second {
 			t.Errorf("%q: the connection ended after %s; want 0.3 s", part, d)
 		}
+	}
+	f := b.frames()
+	start := time.Now()
+	f.WriteHeaders(h2.HeadersFrameParam{StreamID: 1, EndStream: true, BlockFragment: f.head("GET", "/")}) // CONTINUATION is to follow
+	if code, told := f.end(); !told || code != h2.ErrCodeNo {
+		t.Errorf("half a head over HTTP/2: %v, %v; want GOAWAY without an error", code, told)
+	}
+	if d := time.Since(start); d > 2*time.Second {
+		t.Errorf("half a head over HTTP/2: the connection ended after %s; want 0.3 s", d)
 	}
 }
 

@@ -121,6 +121,6 @@ func (r *recordWriter) CloseWrite() error {
 // http2Config is what the limits are to HTTP/2.
 func http2Config(l *Limits, m *metrics) http2.Config {
 	return http2.Config{
-		Streams: l.StreamsPerConn, HeaderList: l.HeadBytes, Idle: l.IdleTimeout, Stall: l.StallTimeout, Count: m.count,
+		Streams: l.StreamsPerConn, HeaderList: l.HeadBytes, Idle: l.IdleTimeout, Head: l.HeadTimeout, Stall: l.StallTimeout, Count: m.count,
 	}
 }

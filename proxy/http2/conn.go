@@ -137,10 +137,12 @@ func (c *conn) greet() {
 
 // fill reads more. It holds no memory while it waits between two frames.
 func (c *conn) fill() error {
-	if partial := c.in.len() > 0 || c.opening.open; partial != c.in.partial {
-		c.in.partial = partial
+	partial, heading := c.in.len() > 0 || c.opening.open, c.headBegun()
+	if partial != c.in.partial || heading != c.in.heading {
+		c.in.partial, c.in.heading = partial, heading
 		c.mu.Lock()
 		c.partial = partial
+		c.timeHead(heading)
 		c.mu.Unlock()
 	}
 	if !c.in.partial && c.pinned {

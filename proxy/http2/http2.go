@@ -53,6 +53,10 @@ type Config struct {
 	// Idle is how long a connection without a request stays. Zero means 180 seconds.
 	Idle time.Duration
 
+	// Head is how long the head of a request may take from its first frame to
+	// its last. Zero means 15 seconds.
+	Head time.Duration
+
 	// Stall is how long a client may make no progress with what it has begun:
 	// its first frames, the rest of a frame, a request's body before the
 	// answer has begun, the room for an answer. Zero means 60 seconds.
@@ -74,7 +78,7 @@ const (
 	Flood                    // a connection was ended because it cost more than it carried
 	Violation                // a connection was ended because its client broke another rule
 	StreamStall              // a client stopped taking an answer, or sending a body
-	ConnStall                // a client stopped in the middle of a frame, or reading at all
+	ConnStall                // a client stopped in the middle of a head or a frame, or reading at all
 	NumEvents   = iota
 )
 
@@ -113,6 +117,7 @@ const (
 	defaultConnWindow   = 1 << 20
 	defaultMemory       = 4 << 20
 	defaultIdle         = 180 * time.Second
+	defaultHead         = 15 * time.Second
 	defaultStall        = 60 * time.Second
 )
 
@@ -124,6 +129,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.ConnWindow = cmp.Or(cfg.ConnWindow, defaultConnWindow)
 	cfg.Memory = cmp.Or(cfg.Memory, max(defaultMemory, cfg.HeaderList+cfg.ConnWindow))
 	cfg.Idle = cmp.Or(cfg.Idle, defaultIdle)
+	cfg.Head = cmp.Or(cfg.Head, defaultHead)
 	cfg.Stall = cmp.Or(cfg.Stall, defaultStall)
 	if cfg.Count == nil {
 		cfg.Count = func(Event) {}
@@ -139,8 +145,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("http2: connection window of %d octets; need %d to %d", cfg.ConnWindow, firstWindow, maxWindow)
 	case cfg.Memory < cfg.HeaderList+cfg.ConnWindow:
 		return nil, fmt.Errorf("http2: memory of %d octets a connection; need at least a header list and the connection window, %d", cfg.Memory, cfg.HeaderList+cfg.ConnWindow)
-	case cfg.Idle < 0 || cfg.Stall < 0:
-		return nil, errors.New("http2: idle and stall times must not be negative")
+	case cfg.Idle < 0 || cfg.Head < 0 || cfg.Stall < 0:
+		return nil, errors.New("http2: idle, head and stall times must not be negative")
 	}
 	srv := &Server{cfg: cfg}
 	srv.readers.New = func() any { return new([readSize]byte) }
@@ -164,7 +170,7 @@ func (srv *Server) Serve(ctx context.Context, nc net.Conn, h Handler) error {
 	c := newConn(srv, nc, h)
 	c.greet()
 	c.watchOver()
-	defer c.timer.Stop()
+	defer c.endWatch()
 	stop := context.AfterFunc(ctx, c.drain)
 	defer stop()
 	return c.shutdown(c.read())

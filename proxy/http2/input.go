@@ -21,6 +21,7 @@ type input struct {
 	greeted    bool // the client's preface has been read
 	settled    bool // its SETTINGS too
 	partial    bool // as conn.partial
+	heading    int  // as conn.heading
 }
 
 func (in *input) len() int { return in.end - in.begin }

@@ -108,6 +108,7 @@ func TestStalls(t *testing.T) {
 		stall   func(p *peer)
 		code    h2.ErrCode // of the stream, or else the connection ends
 		end     bool
+		head    bool // within the time of a head
 	}{
 		{name: "inside a body", handler: upload, code: h2.ErrCodeCancel, stall: func(p *peer) {
 			p.request(1, false, post()...)
@@ -129,8 +130,30 @@ func TestStalls(t *testing.T) {
 			p.request(1, true, get()...)
 		}},
 		{name: "inside a frame", handler: ok, end: true, stall: func(p *peer) { raw(p, "\x00\x00\x08\x06\x00\x00\x00\x00\x00\x01\x02") }},
-		{name: "inside a field block", handler: ok, end: true, stall: func(p *peer) {
+		{name: "inside a field block", handler: ok, end: true, head: true, stall: func(p *peer) {
 			p.WriteHeaders(h2.HeadersFrameParam{StreamID: 1, BlockFragment: p.encode(get()...)})
+		}},
+		{name: "inside a HEADERS frame", handler: ok, end: true, head: true, stall: func(p *peer) {
+			p.request(1, true, get()...)
+			time.Sleep(170 * time.Second) // nobody looks at what is idle
+			raw(p, "\x00\x00\x08\x01\x05\x00\x00\x00\x03\x82")
+		}},
+		{name: "in a field block that goes on and on", handler: ok, end: true, head: true, stall: func(p *peer) {
+			p.WriteHeaders(h2.HeadersFrameParam{StreamID: 1, BlockFragment: p.encode(get()...)})
+			go func() {
+				for p.WriteContinuation(1, false, []byte{0x82}) == nil {
+					time.Sleep(4 * time.Second)
+				}
+			}()
+		}},
+		{name: "behind a whole head", handler: ok, end: true, head: true, stall: func(p *peer) {
+			for id := uint32(1); id < 20; id += 2 { // the time of each is its own
+				block := p.encode(get()...)
+				p.WriteHeaders(h2.HeadersFrameParam{StreamID: id, BlockFragment: block[:2], EndStream: true})
+				time.Sleep(10 * time.Second)
+				p.WriteContinuation(id, true, block[2:])
+			}
+			p.WriteHeaders(h2.HeadersFrameParam{StreamID: 21, BlockFragment: p.encode(get()...)})
 		}},
 	}
 	for _, tt := range tests {
@@ -150,7 +173,11 @@ func TestStalls(t *testing.T) {
 				} else if a := p.answer(1); a.reset != tt.code {
 					t.Errorf("got %+v, want reset with %v", a, tt.code)
 				}
-				within(t, <-began, 50*time.Second, 80*time.Second)
+				if tt.head {
+					within(t, <-began, 15*time.Second, 16*time.Second)
+				} else {
+					within(t, <-began, 50*time.Second, 80*time.Second)
+				}
 			})
 		})
 	}
@@ -268,7 +295,7 @@ func TestClientGoAway(t *testing.T) {
 func TestConfig(t *testing.T) {
 	for name, cfg := range map[string]http2.Config{
 		"streams": {Streams: -1}, "header list": {HeaderList: -1}, "stream window": {StreamWindow: 100},
-		"connection window": {ConnWindow: 1 << 31}, "memory": {Memory: 1}, "idle": {Idle: -1}, "stall": {Stall: -1},
+		"connection window": {ConnWindow: 1 << 31}, "memory": {Memory: 1}, "idle": {Idle: -1}, "head": {Head: -1}, "stall": {Stall: -1},
 	} {
 		if _, err := http2.New(cfg); err == nil {
 			t.Errorf("%s: no error for %+v", name, cfg)

@@ -14,10 +14,12 @@ const watches = 4
 // Guarded by conn.mu.
 type clock struct {
 	timer      *time.Timer
-	parked     bool      // the next look is when the connection has been idle too long
-	idleSince  time.Time // zero while it is not
-	lastSeen   uint32    // conn.lastID at the last look
-	framesRead int       // counts up as frames are read
+	heading    int         // which head the reader is in the middle of; 0: none
+	late       *time.Timer // ends the connection if that takes too long; may be nil
+	parked     bool        // the next look is when the connection has been idle too long
+	idleSince  time.Time   // zero while it is not
+	lastSeen   uint32      // conn.lastID at the last look
+	framesRead int         // counts up as frames are read
 	lastFrames int
 	lastFlush  int // outbox.flushes at the last look
 	looks      int // while the client's SETTINGS acknowledgement is missing
@@ -30,6 +32,48 @@ func (c *conn) watchOver() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timer = time.AfterFunc(c.srv.cfg.Stall/watches, c.watch)
+}
+
+// endWatch ends what watchOver and timeHead began.
+func (c *conn) endWatch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timer.Stop()
+	c.timeHead(0)
+}
+
+// headBegun returns a number, not 0, that stands for the head of a request of
+// which the reader has a part: how many frames came before it, and one.
+func (c *conn) headBegun() int {
+	const kind = 3 // where a frame's type is
+	switch in := &c.in; {
+	case c.opening.open:
+		return in.frames - c.opening.frames
+	case in.greeted && in.len() > 0 && (in.len() <= kind || h2.FrameType(in.buf[in.begin+kind]) == h2.FrameHeaders):
+		return in.frames + 1
+	}
+	return 0
+}
+
+// timeHead begins the time of a head, or with 0 ends that of the last.
+func (c *conn) timeHead(n int) {
+	if n == c.heading {
+		return
+	}
+	if c.late != nil {
+		c.late.Stop()
+		c.late = nil
+	}
+	if c.heading = n; n > 0 {
+		c.late = time.AfterFunc(c.srv.cfg.Head, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.heading == n && c.stop == nil {
+				c.srv.cfg.Count(ConnStall)
+				c.stopLocked(&ConnError{h2.ErrCodeNo, "the client did not end the head of a request"})
+			}
+		})
+	}
 }
 
 // watch looks after a connection from time to time.
