@@ -38,9 +38,9 @@ type client interface {
 	// end ends the answer. Trailers may be nil.
 	end(trailers *http1.Section) error
 
-	// watch cuts the trip when the client leaves. It is called when an answer
+	// watch cuts what is under way when the client leaves. It is called when that
 	// takes its time, perhaps more than once, and ends with unwatch, after which
-	// the trip is not touched any more.
+	// the cutter is not touched any more.
 	watch(cutter)
 	unwatch()
 	// gone reports whether the client is known to have left.

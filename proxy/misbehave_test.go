@@ -50,7 +50,7 @@ func slowly(octets string) func(*net.TCPConn) {
 	return func(c *net.TCPConn) {
 		for i := range octets {
 			c.Write([]byte{octets[i]})
-			time.Sleep(time.Millisecond)
+			time.Sleep(100 * time.Microsecond)
 		}
 	}
 }
@@ -211,7 +211,7 @@ func post(rt http.RoundTripper, host, path string) (res *http.Response, body str
 // connection over HTTP/2, of another over HTTP/1.1.
 func TestMisbehavingEndpoints(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, func(c *proxy.Config) { c.Limits.ResponseTimeout = 300 * time.Millisecond })
+	b := newBench(t, func(c *proxy.Config) { c.Limits.ResponseTimeout = time.Second })
 	b.serve("well", who("well"))
 	t.Run("all", func(t *testing.T) { // so that the gateway outlives them
 		for i, m := range misbehaviours() {

@@ -23,7 +23,7 @@ const (
 	// whether the client is still there. It is short enough to spare a clone the
 	// work for somebody who has left, and so long that most requests never
 	// pay for looking.
-	patience = 75 * time.Millisecond
+	patience = 50 * time.Millisecond
 	// lookEvery is how often it looks again while the client still sends.
 	lookEvery = 250 * time.Millisecond
 	// continueAfter is how long a client waits for the 100 of a clone that may
@@ -146,7 +146,11 @@ func (t *trip) backendIsGood() bool {
 // request that could not know, before anything came back, is replaced once if
 // nothing can have happened at the other end, or nothing that matters.
 func (t *trip) send(ctx context.Context, e *endpoint) error {
-	b, err := t.up.acquire(ctx, e, t.probe)
+	asker := t.c
+	if t.probe {
+		asker = nil
+	}
+	b, err := t.up.acquire(ctx, e, asker)
 	for err == nil {
 		t.backend, t.heard = b, false
 		var n int
@@ -163,7 +167,7 @@ func (t *trip) send(ctx context.Context, e *endpoint) error {
 		if !b.used || !unsent || t.streamed || !isBroken(err) {
 			return err
 		}
-		b, err = t.up.fresh(ctx, e)
+		b, err = t.up.fresh(ctx, e, asker)
 	}
 	return err
 }

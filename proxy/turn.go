@@ -318,9 +318,10 @@ func (t *turn) unhurry() {
 
 func (t *turn) gone() bool { return t.left.Load() }
 
-// watch reads ahead while nothing else reads, to see the client leave.
+// watch reads ahead while nothing else reads, to see the client leave. That cannot
+// be seen behind a body that is not here as a whole.
 func (t *turn) watch(c cutter) {
-	if t.looking || !t.body.Over() || t.r < t.w || t.w == len(*t.in) {
+	if t.looking || !t.bodyIsHere() || t.w == len(*t.in) {
 		return
 	}
 	t.looking = true

@@ -28,38 +28,45 @@ func newUpstream(d *dialer, l *Limits) *upstream {
 }
 
 // acquire returns a backend to an endpoint that is not in use, or a new one. No
-// error means that anything was sent: it is a *dialError, a *busyError, or errCut.
-func (u *upstream) acquire(ctx context.Context, e *endpoint, probe bool) (*backend, error) {
+// error means that anything was sent: it is a *dialError, a *busyError, or
+// errCut, if ctx ended or the client left meanwhile. Without a client it is for
+// a probe.
+func (u *upstream) acquire(ctx context.Context, e *endpoint, c client) (*backend, error) {
 	for {
-		b, place, err := e.take(u.limits, probe)
-		if err != nil {
-			return nil, err
+		b, place, err := e.take(u.limits, c == nil)
+		if b == nil && err == nil {
+			b, err = u.connect(ctx, e, c, place)
 		}
-		if place != nil {
-			if b, err = u.wait(ctx, e, place); err != nil {
-				return nil, err
-			}
-		}
-		if b == nil {
-			return u.dial(ctx, e)
-		}
-		if b.isAlive() {
-			return b, nil
+		if err != nil || !b.used || b.isAlive() {
+			return b, err
 		}
 		b.Close()
 	}
 }
 
 // fresh returns a new backend.
-func (u *upstream) fresh(ctx context.Context, e *endpoint) (*backend, error) {
+func (u *upstream) fresh(ctx context.Context, e *endpoint, c client) (*backend, error) {
 	e.mu.Lock()
 	e.dialing++
 	e.mu.Unlock()
-	return u.dial(ctx, e)
+	return u.connect(ctx, e, c, nil)
 }
 
-// dial uses the permission to dial.
-func (u *upstream) dial(ctx context.Context, e *endpoint) (*backend, error) {
+// connect waits for a place in an endpoint's queue to be served, if there is one,
+// and uses the permission to dial.
+func (u *upstream) connect(ctx context.Context, e *endpoint, c client, place chan *backend) (*backend, error) {
+	if c != nil {
+		var cancel context.CancelCauseFunc
+		ctx, cancel = context.WithCancelCause(ctx)
+		defer cancel(nil)
+		c.watch(&contextCutter{cancel})
+		defer c.unwatch()
+	}
+	if place != nil {
+		if b, err := u.wait(ctx, e, place); b != nil || err != nil {
+			return b, err
+		}
+	}
 	defer e.dialled()
 	return u.dialer.dial(ctx, e)
 }
