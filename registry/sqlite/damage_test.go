@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -66,6 +67,9 @@ func TestRefusedFiles(t *testing.T) {
 				db.Close()
 			}
 			before := readFile(t, path)
+			if err := sqlite.Check(t.Context(), path); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("Check: %v, want %q", err, test.want)
+			}
 			s, err := sqlite.Open(t.Context(), path, sqlite.Config{})
 			if err == nil {
 				s.Close()
@@ -81,6 +85,34 @@ func TestRefusedFiles(t *testing.T) {
 				t.Error("a log was left beside it")
 			}
 		})
+	}
+}
+
+// TestCheckOnlyReads checks files that Open would take and change.
+func TestCheckOnlyReads(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "registry.db")
+	if err := sqlite.Check(t.Context(), path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: %v, want fs.ErrNotExist", err)
+	}
+	if err := os.WriteFile(path, goodFile(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db := raw(t, path)
+	if _, err := db.Exec("DELETE FROM registry_schema WHERE version_id = 1"); err != nil { // as of an older program
+		t.Fatal(err)
+	}
+	db.Close()
+	before := readFile(t, path)
+	if err := sqlite.Check(t.Context(), path); err != nil {
+		t.Errorf("an older schema: %v", err)
+	}
+	if !bytes.Equal(before, readFile(t, path)) {
+		t.Error("an older schema was changed")
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("beside it: %v, %v; want nothing", entries, err)
 	}
 }
 

@@ -44,11 +44,17 @@ func releaseLock(f *os.File) error {
 	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
 }
 
-// prepareFile makes the file if there is none and inspects it otherwise.
+// prepareFile makes the file if there is none and checks it otherwise.
 func (s *Store) prepareFile(ctx context.Context) error {
-	switch info, err := os.Stat(s.path); {
-	case errors.Is(err, fs.ErrNotExist):
+	if _, err := os.Stat(s.path); errors.Is(err, fs.ErrNotExist) {
 		return s.create(ctx)
+	}
+	return s.checkFile(ctx)
+}
+
+// checkFile refuses what is no registry that this program can open.
+func (s *Store) checkFile(ctx context.Context) error {
+	switch info, err := os.Stat(s.path); {
 	case err != nil:
 		return fmt.Errorf("registry %s: %w", s.path, err)
 	case !info.Mode().IsRegular():

@@ -68,6 +68,20 @@ func Open(ctx context.Context, path string, cfg Config) (_ *Store, err error) {
 	return s, nil
 }
 
+// Check returns nil if the registry in the file at path is sound and Open would
+// take it. It reads only: an older schema stays as it is. The error is an
+// fs.ErrNotExist if there is no file.
+func Check(ctx context.Context, path string) error {
+	if _, err := os.Stat(path + ".lock"); err == nil { // a lock that is missing is held by nobody
+		lock, err := takeLock(path)
+		if err != nil {
+			return err
+		}
+		defer releaseLock(lock)
+	}
+	return (&Store{path: path}).checkFile(ctx)
+}
+
 // Close waits for work in progress, moves what lies in the write-ahead log
 // into the file, and lets go of it.
 func (s *Store) Close() error {

@@ -228,18 +228,9 @@ func TryListen(ctx context.Context, cfg *config.Config) error {
 }
 
 // CheckStore returns nil if the registry in a data directory that no daemon
-// uses can be read and is sound. The error is fs.ErrNotExist if there is none.
-func CheckStore(ctx context.Context, data string) error {
-	file := storeFile(data)
-	if _, err := os.Stat(file); err != nil {
-		return err
-	}
-	store, err := sqlite.Open(ctx, file, sqlite.Config{})
-	if err != nil {
-		return err
-	}
-	return store.Close()
-}
+// uses can be read and is sound. It changes nothing. The error is fs.ErrNotExist
+// if there is none.
+func CheckStore(ctx context.Context, data string) error { return sqlite.Check(ctx, storeFile(data)) }
 
 func storeFile(data string) string { return filepath.Join(data, "registry.db") }
 
