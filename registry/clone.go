@@ -93,6 +93,7 @@ type Clone struct {
 	TTL     Seconds   `json:"ttl"` // of the lease; 0 if a provider vouches for the clone
 	Created time.Time `json:"created"`
 	Changed time.Time `json:"changed"`
+	Since   time.Time `json:"since"`              // when it got its state
 	Ended   time.Time `json:"ended,omitzero"`     // when it became lost, gone or failed
 	EndedBy string    `json:"ended_by,omitempty"` // who ended it, for the 410 page
 }
@@ -193,6 +194,6 @@ func (c *Clone) tombstone() *Clone {
 		Template: c.Template, DeployTag: c.DeployTag, Owner: c.Owner,
 		Labels: c.Labels, Aliases: c.Aliases, State: c.State,
 		Desired: c.Desired, Reason: c.Reason,
-		Created: c.Created, Changed: c.Changed, Ended: c.Ended, EndedBy: c.EndedBy,
+		Created: c.Created, Changed: c.Changed, Since: c.Since, Ended: c.Ended, EndedBy: c.EndedBy,
 	}
 }

@@ -174,7 +174,7 @@ func inherit(now, old *Clone, isNew bool) {
 // sameRegistration reports whether a registration changes nothing.
 func sameRegistration(old, now *Clone) bool {
 	n := now.clone()
-	n.Revision, n.Changed = old.Revision, old.Changed
+	n.Revision, n.Changed, n.Since = old.Revision, old.Changed, old.Since
 	a, errA := json.Marshal(old)
 	b, errB := json.Marshal(n)
 	return errA == nil && errB == nil && bytes.Equal(a, b)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/clonegate/clonegate/registry"
@@ -193,4 +194,42 @@ func TestTombstonesAreBounded(t *testing.T) {
 	if _, err := r.Register(ctx, registry.System, "cab", shop("x"), false); !errors.Is(err, registry.ErrEnded) {
 		t.Errorf("a late message of a clone that is long gone: %v, want ErrEnded", err)
 	}
+}
+
+// TestSince holds that a state begins when it is entered, whatever else of the
+// clone changes later.
+func TestSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := open(t, registrytest.NewStore(), nil)
+		ctx := t.Context()
+		began := time.Now()
+		if _, err := r.Register(ctx, registry.System, "7", shop("one"), false); err != nil {
+			t.Fatal(err)
+		}
+		want := func(what string, since time.Time) {
+			t.Helper()
+			if c, _ := r.View().Clone("7"); !c.Since.Equal(since) {
+				t.Errorf("after %s it is %s since %s, want %s", what, c.State, c.Since, since)
+			}
+		}
+		time.Sleep(time.Minute)
+		reg := shop("one")
+		reg.Owner = "bob"
+		if _, err := r.Register(ctx, registry.System, "7", reg, false); err != nil {
+			t.Fatal(err)
+		}
+		if c, _ := r.View().Clone("7"); !c.Changed.Equal(time.Now()) {
+			t.Errorf("another owner: changed at %s, want %s", c.Changed, time.Now())
+		}
+		want("another owner", began)
+		if err := r.SetState(ctx, registry.System, "7", 1, registry.Degraded, "db is down"); err != nil {
+			t.Fatal(err)
+		}
+		want("its database's end", time.Now())
+		time.Sleep(time.Minute)
+		if _, err := r.Register(ctx, registry.System, "7", shop("two"), true); err != nil {
+			t.Fatal(err)
+		}
+		want("a new life", time.Now())
+	})
 }

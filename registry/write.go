@@ -231,8 +231,11 @@ func (t *tx) put(c *Clone, by Actor, typ, message string) {
 		Template: c.Template, DeployTag: c.DeployTag, Message: message,
 	}
 	c.Revision = t.next(e, by)
-	c.Changed = t.now
+	c.Changed, c.Since = t.now, t.now
 	if old, _ := t.clone(c.ID); old != nil {
+		if old.State == c.State && old.Incarnation == c.Incarnation {
+			c.Since = old.Since
+		}
 		for _, label := range old.PublicLabels() {
 			if t.owner(label) == c.ID {
 				t.labels[label] = ""

@@ -73,7 +73,7 @@ func printClone(w io.Writer, shown *shownClone, now time.Time) {
 		}
 	}
 	row("clone", title(c))
-	state := fmt.Sprintf("%s since %s", c.State, short(now.Sub(c.Changed)))
+	state := fmt.Sprintf("%s since %s", c.State, short(now.Sub(c.Since)))
 	if c.Reason != "" {
 		state += ": " + c.Reason
 	}

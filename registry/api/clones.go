@@ -42,6 +42,7 @@ type Clone struct {
 	Lease   *Lease            `json:"lease,omitempty" doc:"Absent if nothing is waited for, and in streams."`
 	Created time.Time         `json:"created"`
 	Changed time.Time         `json:"changed"`
+	Since   time.Time         `json:"since" doc:"When it got its state."`
 	Ended   time.Time         `json:"ended,omitzero"`
 	EndedBy string            `json:"ended_by,omitempty"`
 }
@@ -63,7 +64,7 @@ func (a *API) show(c *registry.Clone) *Clone {
 		State: c.State, Desired: c.Desired, Reason: c.Reason,
 		Services: c.Services, Hosts: c.Hosts, Records: c.Records, Forward: c.Forward, Faults: c.FaultsAt(time.Now()),
 		Production: c.Production, StripCookies: c.StripCookies,
-		Created: c.Created, Changed: c.Changed, Ended: c.Ended, EndedBy: c.EndedBy,
+		Created: c.Created, Changed: c.Changed, Since: c.Since, Ended: c.Ended, EndedBy: c.EndedBy,
 	}
 	if len(c.Services) > 0 {
 		shown.URLs = a.view.URLs(c)
