@@ -73,6 +73,12 @@ func TestAnswersNameTheClone(t *testing.T) {
 			"www-1234." + hyphen + ":8443", "Content-Security-Policy", "default-src 'self' api.shop.example; connect-src wss://api.shop.example/ws  https://cdn.example;report-uri https://www.shop.example/csp",
 			"default-src 'self' api-1234." + hyphen + ":8443; connect-src wss://api-1234." + hyphen + ":8443/ws  https://cdn.example;report-uri https://www-1234." + hyphen + ":8443/csp",
 		},
+		{"www-1234." + hyphen, "Content-Security-Policy", "img-src api.shop.example:443 api.shop.example:* https://api.shop.example:8000/i/ localhost:80", "img-src api-1234." + hyphen + " api-1234." + hyphen + " https://api-1234." + hyphen + "/i/ localhost:80"},
+		{"www-1234." + hyphen, "Content-Security-Policy", "img-src 'self' data: blob: https: * 'nonce-www.shop.example'", "img-src 'self' data: blob: https: * 'nonce-www.shop.example'"},
+		{"www-1234." + hyphen, "Content-Security-Policy", "img-src *.shop.example", "img-src *.www-1234." + hyphen + " api-1234." + hyphen + " www-1234." + hyphen + " *.shop.example"},
+		{"www.1234." + hyphen, "Content-Security-Policy", "img-src https://*.SHOP.example:8443/i", "img-src https://*.www.1234." + hyphen + "/i https://api.1234." + hyphen + "/i https://www.1234." + hyphen + "/i https://*.SHOP.example:8443/i"},
+		{"www-1234." + hyphen, "Content-Security-Policy", "img-src *.tenants.shop.example *.ada.tenants.shop.example *.other.example", "img-src *.www-1234." + hyphen + " *.tenants.shop.example *.ada.www-1234." + hyphen + " *.ada.tenants.shop.example *.other.example"},
+		{"www-1234." + zone, "Content-Security-Policy", "img-src *.shop.example wss://*.shop.example", "img-src https: *.shop.example wss: wss://*.shop.example"},
 		{"www-1234." + zone, "Content-Security-Policy-Report-Only", "img-src api.shop.example https://www.shop.example/i wss://api.shop.example", "img-src https: https: wss:"},
 		{"www-1234." + hyphen, "X-Other", "https://www.shop.example/", "https://www.shop.example/"},
 	} {

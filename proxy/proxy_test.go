@@ -297,7 +297,7 @@ var certificate = sync.OnceValues(func() (tls.Certificate, error) {
 		SerialNumber: big.NewInt(1),
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(time.Hour),
-		DNSNames:     []string{zone, "*." + zone, "*.1234." + zone, "*.test-envs.example.com"},
+		DNSNames:     []string{zone, "*." + zone, "*.1234." + zone, "*.test-envs.example.com", "*.1234.test-envs.example.com"},
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
 		IsCA:         true, BasicConstraintsValid: true,
 	}
