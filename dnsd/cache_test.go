@@ -2,6 +2,7 @@ package dnsd_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -93,24 +94,34 @@ func TestCacheKey(t *testing.T) {
 	type variant struct {
 		listener   int
 		do, cd, ad bool
+		class      uint16
 		name       string
 	}
 	var variants []variant
 	for _, listener := range []int{0, 1} {
 		for i := range 8 {
 			for _, name := range []string{"www.example.", "WWW.Example."} {
-				variants = append(variants, variant{listener, i&1 != 0, i&2 != 0, i&4 != 0, name})
+				variants = append(variants, variant{listener, i&1 != 0, i&2 != 0, i&4 != 0, dns.ClassINET, name})
+				variants = append(variants, variant{listener, i&1 != 0, i&2 != 0, i&4 != 0, dns.ClassCHAOS, name})
 			}
 		}
 	}
-	for range 2 {
-		slices.Reverse(variants)
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 6 {
+		random.Shuffle(len(variants), func(i, j int) { variants[i], variants[j] = variants[j], variants[i] })
 		for _, v := range variants {
 			m := new(dns.Msg)
 			m.SetQuestion(v.name, dns.TypeTXT)
 			m.SetEdns0(1232, v.do)
 			m.CheckingDisabled, m.AuthenticatedData = v.cd, v.ad
+			m.Question[0].Qclass = v.class
 			r := send(t, s.addrs[v.listener], m)
+			if v.class != dns.ClassINET {
+				if r.Rcode != dns.RcodeRefused || len(r.Answer) > 0 || r.Question[0] != m.Question[0] {
+					t.Errorf("%+v: got %v, want a refusal", v, r)
+				}
+				continue
+			}
 			want := []string{"-", "-"}
 			if v.do {
 				want[0] = "DO"

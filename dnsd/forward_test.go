@@ -14,6 +14,7 @@ import (
 
 	"github.com/clonegate/clonegate/dnsd"
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const soa = "example. 600 IN SOA ns.example. host.example. 1 2 3 4 30"
@@ -92,15 +93,19 @@ func TestSpoofed(t *testing.T) {
 				time.Sleep(5 * time.Millisecond) // the forger is faster
 				send(pack(replyTo(q, 0, good, nil)))
 			})
-			s := serve(t, dnsd.Config{Directory: newWorld(t)}, to(up))
+			reg := prometheus.NewRegistry()
+			s := serve(t, dnsd.Config{Directory: newWorld(t), Metrics: reg}, to(up))
 			for range 2 { // from upstream, then from the cache
 				if got := short(ask(t, s.addrs[0], "www.example.", dns.TypeA)); got != "NOERROR; A 198.51.100.1" {
 					t.Errorf("got %s, want the right reply", got)
 				}
 			}
 			qs := up.questions()
-			if len(qs) > 2 || len(qs) == 2 && qs[1].network != "tcp" {
-				t.Errorf("upstream was asked %v, want once and perhaps again over TCP", qs)
+			if len(qs) != 2 || qs[1].network != "tcp" {
+				t.Errorf("upstream was asked %v, want once, and after two forgeries over TCP", qs)
+			}
+			if n := gather(t, reg)["clonegate_dns_upstream_ignored_total"]; n != 7 {
+				t.Errorf("%v forgeries were counted, want 2 by UDP and 5 by TCP", n)
 			}
 		})
 	}
@@ -289,6 +294,44 @@ func TestNoEDNS(t *testing.T) {
 }
 
 // TestJoined: a thousand clients with one question are one question.
+// TestSpoofedFromElsewhere: a perfect reply that comes from another port or
+// another address than the one that was asked is none.
+func TestSpoofedFromElsewhere(t *testing.T) {
+	for _, from := range []string{"127.0.0.1:0", "127.0.0.2:0", "127.0.0.2"} {
+		t.Run(from, func(t *testing.T) {
+			forgers := make(chan net.PacketConn, 1)
+			up := newUpstream(t, func(q asked, send func([]byte)) {
+				forger := <-forgers
+				for range 5 {
+					forger.WriteTo(pack(replyTo(q, 0, []string{" 60 IN A 203.0.113.66"}, nil)), net.UDPAddrFromAddrPort(q.from))
+				}
+				time.Sleep(5 * time.Millisecond)
+				send(pack(replyTo(q, 0, []string{" 60 IN A 198.51.100.1"}, nil)))
+			})
+			if !strings.Contains(from, ":") { // the port of the server, at another address
+				from = netip.AddrPortFrom(netip.MustParseAddr(from), up.addr.Port()).String()
+			}
+			forger, err := net.ListenPacket("udp", from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer forger.Close()
+			forgers <- forger
+			s := serve(t, dnsd.Config{Directory: newWorld(t)}, to(up))
+			for range 2 {
+				if got := short(ask(t, s.addrs[0], "www.example.", dns.TypeA)); got != "NOERROR; A 198.51.100.1" {
+					t.Errorf("got %s, want the reply of the server", got)
+				}
+			}
+			if qs := up.questions(); len(qs) != 1 {
+				t.Errorf("upstream was asked %v, want once", qs)
+			}
+		})
+	}
+}
+
+// TestJoined: questions that are alike cost one at the upstream, however many
+// there are.
 func TestJoined(t *testing.T) {
 	release := make(chan struct{})
 	up := newUpstream(t, func(q asked, send func([]byte)) {
@@ -298,7 +341,7 @@ func TestJoined(t *testing.T) {
 	s := serve(t, dnsd.Config{Directory: newWorld(t)}, to(up))
 	var wg sync.WaitGroup
 	var wrong atomic.Int32
-	for i := range 200 {
+	for i := range 1000 {
 		wg.Go(func() {
 			m := new(dns.Msg)
 			m.SetQuestion([]string{"www.example.", "WWW.example."}[i%2], dns.TypeA)
@@ -315,7 +358,7 @@ func TestJoined(t *testing.T) {
 	close(release)
 	wg.Wait()
 	if wrong.Load() != 0 || up.count() != 1 {
-		t.Errorf("%d of 200 got no or a wrong answer; upstream was asked %v, want 1", wrong.Load(), up.questions())
+		t.Errorf("%d of 1,000 got no or a wrong answer; upstream was asked %v, want 1", wrong.Load(), up.questions())
 	}
 	for deadline := time.Now().Add(5 * time.Second); s.Waiting()+s.Places() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
