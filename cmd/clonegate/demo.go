@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/clonegate/clonegate/cmd/clonegate/config"
 	"github.com/clonegate/clonegate/cmd/clonegate/daemon"
+	"github.com/clonegate/clonegate/dnsd"
 	"github.com/clonegate/clonegate/registry"
 	"github.com/clonegate/clonegate/registry/api"
 	"github.com/clonegate/clonegate/registry/client"
@@ -33,9 +36,44 @@ func demoSettings(data string) []string {
 		"zone=test_envs.localhost", "data=" + data,
 		"gateway.listen=127.0.0.1:8443", "gateway.redirect=127.0.0.1:8080",
 		"api.listen=127.0.0.1:0", "dns.listen=127.0.0.1:8053",
-		`dns.resolvers=[{listen: "127.0.0.1:8054", clone: "1000"}]`,
+		demoListen(demoResolver, "127.0.0.1:8054"),
 		"log.level=warn", "log.format=text",
 	}
+}
+
+// demoResolver is the key of where the demo's resolver listens.
+const demoResolver = "dns.resolvers[0].listen"
+
+// demoListen is the setting that lets one listener of the demo be at addr.
+func demoListen(key, addr string) string {
+	if key == demoResolver {
+		return fmt.Sprintf("dns.resolvers=[{listen: %q, clone: \"1000\"}]", addr)
+	}
+	return key + "=" + addr
+}
+
+// freePorts returns settings that move those listeners of the demo to free ports
+// that other programs hold the ports of.
+func freePorts(ctx context.Context, settings []string) []string {
+	var moved []string
+	for range 4 { // listeners
+		cfg, _, err := config.Load(config.Sources{Set: slices.Concat(settings, moved)})
+		if err != nil {
+			break
+		}
+		busy, ok := errors.AsType[*daemon.ListenError](daemon.TryListen(ctx, cfg))
+		if !ok || !errors.Is(busy, syscall.EADDRINUSE) {
+			break
+		}
+		udp, tcp, err := dnsd.Listen("127.0.0.1:0")
+		if err != nil {
+			break
+		}
+		moved = append(moved, demoListen(busy.Key, tcp.Addr().String()))
+		udp.Close()
+		tcp.Close()
+	}
+	return moved
 }
 
 func newDemo(a *app) *cobra.Command {
@@ -56,11 +94,18 @@ func newDemo(a *app) *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, remove()) }()
-			cfg, _, err := config.Load(config.Sources{Set: append(demoSettings(data), set...)})
+			settings := append(demoSettings(data), set...)
+			cfg, _, err := config.Load(config.Sources{Set: settings})
 			if err != nil {
 				return err
 			}
-			return a.demo(cmd.Context(), cfg, dir)
+			err = a.demo(cmd.Context(), cfg, dir)
+			if errors.Is(err, syscall.EADDRINUSE) {
+				if free := freePorts(cmd.Context(), settings); len(free) > 0 {
+					err = fmt.Errorf("%w; these are free:\n  --set '%s'", err, strings.Join(free, "'\n  --set '"))
+				}
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&dir, "template", "", "template `DIR` to make clones of")

@@ -160,7 +160,7 @@ func (s *sockets) stream(ctx context.Context, name, key string, l config.Listen)
 	}
 	ln, err := new(net.ListenConfig).Listen(ctx, network, l.String())
 	if err != nil {
-		return nil, explainListen(key, l, err)
+		return nil, &ListenError{Key: key, Listen: l, Err: err}
 	}
 	s.opened = append(s.opened, socket{stream: ln})
 	return ln, nil
@@ -179,7 +179,7 @@ func (s *sockets) both(name, key string, l config.Listen) (socket, error) {
 	}
 	udp, tcp, err := dnsd.Listen(l.String())
 	if err != nil {
-		return socket{}, explainListen(key, l, err)
+		return socket{}, &ListenError{Key: key, Listen: l, Err: err}
 	}
 	sock := socket{stream: tcp, packet: udp}
 	s.opened = append(s.opened, sock)
@@ -196,15 +196,24 @@ func (s *sockets) close() {
 	}
 }
 
-// explainListen says which key could not be listened on, why, and what to do.
-func explainListen(key string, l config.Listen, err error) error {
-	switch {
-	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("%s: %s is taken by another program; find it with  ss -lntup 'sport = :%d'  or choose another port", key, l, l.AddrPort().Port())
-	case errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%s: this user may not listen on %s; choose a port above 1023, let systemd pass the socket, or allow it with  setcap cap_net_bind_service=+ep $(command -v clonegate)", key, l)
-	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return fmt.Errorf("%s: this machine does not have the address of %s; see  ip address", key, l)
-	}
-	return fmt.Errorf("%s: listen on %s: %w", key, l, err)
+// A ListenError says which key of the configuration could not be listened on,
+// why, and what to do.
+type ListenError struct {
+	Key    string
+	Listen config.Listen
+	Err    error
 }
+
+func (e *ListenError) Error() string {
+	switch {
+	case errors.Is(e.Err, unix.EADDRINUSE):
+		return fmt.Sprintf("%s: %s is taken by another program; find it with  ss -lntup 'sport = :%d'  or choose another port", e.Key, e.Listen, e.Listen.AddrPort().Port())
+	case errors.Is(e.Err, unix.EACCES):
+		return fmt.Sprintf("%s: this user may not listen on %s; choose a port above 1023, let systemd pass the socket, or allow it with  setcap cap_net_bind_service=+ep $(command -v clonegate)", e.Key, e.Listen)
+	case errors.Is(e.Err, unix.EADDRNOTAVAIL):
+		return fmt.Sprintf("%s: this machine does not have the address of %s; see  ip address", e.Key, e.Listen)
+	}
+	return fmt.Sprintf("%s: listen on %s: %v", e.Key, e.Listen, e.Err)
+}
+
+func (e *ListenError) Unwrap() error { return e.Err }
