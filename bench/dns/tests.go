@@ -123,39 +123,72 @@ func (r *round) rate(ctx context.Context, s *lab.Subject) error {
 	return nil
 }
 
-// change measures how much less is answered while clones change.
+// changeTurns is how often change asks without changes and with them: whatever
+// else the machine does comes and goes, and shall meet both alike.
+const changeTurns = 4
+
+// change measures how much less is answered while clones change, and what a
+// change costs the server.
 func (r *round) change(ctx context.Context, s *lab.Subject) error {
-	still, err := r.ask(ctx, s, r.files.local, r.Dur, false)
-	if err != nil {
-		return err
+	var still, busy changing
+	d := r.Dur / changeTurns
+	for range changeTurns {
+		if err := still.ask(ctx, r, s, d, 0); err != nil {
+			return err
+		}
+		if err := busy.ask(ctx, r, s, d, r.scale.change); err != nil {
+			return err
+		}
 	}
-	changing, stop := context.WithCancel(ctx)
-	defer stop()
-	type changed struct {
+	r.Results.Add("change.less", s.Name, 1-busy.rate/still.rate)
+	r.Results.Add("change.made", s.Name, float64(busy.changes)/busy.elapsed.Seconds())
+	r.Results.Add("change.lost", s.Name, float64(busy.lost))
+	extra := busy.cpu - time.Duration(float64(still.cpu)*float64(busy.done)/float64(still.done))
+	r.Results.Add("change.cpu", s.Name, lab.Millis(extra)/float64(max(1, busy.changes)))
+	return nil
+}
+
+// A changing is all turns with changes, or all without.
+type changing struct {
+	outcome // rate is the sum of all
+	changes int
+	cpu     time.Duration // of the server
+	elapsed time.Duration
+}
+
+// ask asks for local records while so many clones change per second.
+func (c *changing) ask(ctx context.Context, r *round, s *lab.Subject, d time.Duration, perSecond int) error {
+	type made struct {
 		n   int
 		err error
 	}
-	done := make(chan changed, 1)
-	go func() {
-		n, err := s.Gate.Change(changing, r.scale.change)
-		done <- changed{n, err}
-	}()
-	start := time.Now()
-	busy, err := r.ask(ctx, s, r.files.local, r.Dur, false)
-	elapsed := time.Since(start).Seconds()
+	changes := make(chan made, 1)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if perSecond == 0 {
+		changes <- made{}
+	} else {
+		go func() {
+			n, err := s.Gate.Change(ctx, perSecond)
+			changes <- made{n, err}
+		}()
+	}
+	start, before := time.Now(), lab.CPU(s.PIDs...)
+	o, err := r.ask(ctx, s, r.files.local, d, false)
+	c.cpu += lab.CPU(s.PIDs...) - before
+	c.elapsed += time.Since(start)
 	stop()
-	c := <-done
+	m := <-changes
 	switch {
 	case err != nil:
 		return err
-	case c.err != nil:
-		return c.err
-	case !busy.only("NOERROR"):
-		return fmt.Errorf("answers had %q; want NOERROR only", busy.codes)
+	case m.err != nil:
+		return m.err
+	case !o.only("NOERROR"):
+		return fmt.Errorf("answers had %q; want NOERROR only", o.codes)
 	}
-	r.Results.Add("change.less", s.Name, 1-busy.rate/still.rate)
-	r.Results.Add("change.made", s.Name, float64(c.n)/elapsed)
-	r.Results.Add("change.lost", s.Name, float64(busy.lost))
+	c.changes += m.n
+	c.done, c.lost, c.rate = c.done+o.done, c.lost+o.lost, c.rate+o.rate
 	return nil
 }
 
@@ -185,5 +218,6 @@ func sideFigures() []lab.Figure {
 		lab.Figure{Key: "rate.p50", Name: "5,000/s: p50", Unit: "ms"},
 		lab.Figure{Key: "rate.cpu", Name: "5,000/s: CPU", Unit: "µs"},
 		lab.Figure{Key: "change.made", Name: "changes per second that were made"},
+		lab.Figure{Key: "change.cpu", Name: "CPU of one change", Unit: "ms"},
 		lab.Figure{Key: "memory", Name: "memory at start", Unit: "MiB"})
 }
