@@ -240,7 +240,7 @@ func TestSidecarFollowsAddresses(t *testing.T) {
 		}
 	}
 	until("127.0.0.1", "10.80.0.30")
-	ip("-n", name, "link", "add", "clone0", "type", "dummy")
+	ip("-n", name, "link", "add", "clone0", "type", "veth")
 	ip("-n", name, "link", "set", "clone0", "up")
 	ip("-n", name, "address", "add", "10.80.0.53/24", "dev", "clone0")
 	until("10.80.0.53", "10.80.0.30")
