@@ -39,7 +39,9 @@ func (s *Server) newFront(id int, l Listener) (*front, error) {
 	}
 	f := &front{Server: s, kind: "authoritative", addr: addr, udp: udp, tcp: l.TCP, namespace: l.Namespace}
 	if l.Resolver != nil {
-		f.kind = "resolver"
+		if !l.Resolver.Authoritative {
+			f.kind = "resolver"
+		}
 		if f.view, err = s.newView(id, l.Resolver); err != nil {
 			return nil, fmt.Errorf("%v: %w", addr, err)
 		}
@@ -164,6 +166,11 @@ func (f *front) answer(q *query, client netip.Addr, ask asker) *result {
 		if z := f.transfers.wanted(q, client); z != nil && f.view == nil && q.qtype == dns.TypeIXFR {
 			return z.apex.pick(dns.TypeSOA) // over UDP, to be asked again over TCP (RFC 1995 §2)
 		}
+		if f.view != nil && f.view.admits(client) {
+			if r := f.view.identify(q); r != nil {
+				return r
+			}
+		}
 		return &result{rcode: q.fault}
 	case f.view == nil:
 		if r := f.follow(q.question, f.answerZone); r != nil {
@@ -218,7 +225,7 @@ func (j *job) refuse() []byte {
 
 // reply appends to b the octets that answer the client, and logs them. It returns nil if they cannot be made.
 func (f *front) reply(b []byte, q *query, client netip.AddrPort, tcp bool, r *result) []byte {
-	wire, err := f.Server.pack(b, q, r, f.view != nil, tcp)
+	wire, err := f.Server.pack(b, q, r, f.recursive(), tcp)
 	if err != nil {
 		f.log.Error("dns reply cannot be packed", "name", q.asked(), "type", dns.Type(q.qtype), "err", err)
 		return nil
@@ -234,6 +241,9 @@ func (f *front) reply(b []byte, q *query, client netip.AddrPort, tcp bool, r *re
 	}
 	return wire
 }
+
+// recursive reports whether the listener's clients may ask for any name.
+func (f *front) recursive() bool { return f.view != nil && !f.view.world }
 
 // count counts a reply without looking the counter up each time.
 func (f *front) count(rcode int) {

@@ -94,6 +94,16 @@ func packOwn(rrs []dns.RR, extra []dns.RR) (*packed, error) {
 	return p, nil
 }
 
+// packNegative returns an SOA that proves the absence of data, as octets that
+// follow any question.
+func packNegative(soa dns.RR) (*packed, error) {
+	p, err := packOwn(nil, []dns.RR{soa})
+	if err == nil {
+		p.counts = [3]uint16{0, 1, 0}
+	}
+	return p, err
+}
+
 // packSOA returns the zone's SOA record, in the answer or as proof of a
 // negative one, as octets that follow any question within the zone.
 func packSOA(z *zone, soa *dns.SOA, section int) *packed {

@@ -183,7 +183,7 @@ func (l *limiter) tell(network netip.Prefix, now time.Time) {
 // yet. ok is false if it may be made; otherwise reply is what is sent in its
 // place, nil for nothing.
 func (w *worker) limited(client netip.Addr) (reply []byte, ok bool) {
-	if w.view != nil {
+	if w.recursive() {
 		return nil, false
 	}
 	v := w.limiter.judge(client, w.query.start)

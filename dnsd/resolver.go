@@ -1,6 +1,7 @@
 package dnsd
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -36,6 +37,15 @@ type Resolver struct {
 
 	// Rules are consulted ahead of cache and upstreams. Nil: none.
 	Rules Rules
+
+	// Identity returns what the server says about itself under a name such as
+	// "version.bind.", asked for as TXT in class CH; "" is nothing. Nil: class CH
+	// is refused.
+	Identity func(name string) string
+
+	// Authoritative is a listener for the world: Rules answer every question,
+	// anybody may ask, and no recursion is offered.
+	Authoritative bool
 }
 
 // defaultClients are the networks that may use a resolver unless others are named.
@@ -46,6 +56,8 @@ var defaultClients = append([]netip.Prefix{
 	netip.MustParsePrefix("fe80::/10"),
 }, registry.PrivateNetworks...)
 
+var anybody = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+
 // A view is the world as the clients of one resolver see it.
 type view struct {
 	*Server
@@ -54,6 +66,9 @@ type view struct {
 	own     group // upstreams of the listener itself; empty: those in the resolv.conf
 	clients []netip.Prefix
 	rules   Rules // nil: none
+	world   bool  // rules answer the world
+
+	identity func(name string) string // nil: none
 
 	refuse    bool     // private addresses of upstreams
 	privateIn []string // zones in which they are fine
@@ -78,10 +93,16 @@ func (s *Server) newView(id int, r *Resolver) (*view, error) {
 	if len(clients) == 0 {
 		clients = defaultClients
 	}
+	if r.Authoritative {
+		if r.Rules == nil {
+			return nil, errors.New("an authoritative resolver needs rules")
+		}
+		clients = anybody
+	}
 	foreignAny := *s.public.any
 	foreignAny.aa, foreignAny.from = false, "any"
 	return &view{
-		Server: s, id: id, clone: r.Clone, own: newGroup(r.Upstreams), clients: clients, rules: r.Rules, foreignAny: &foreignAny,
+		Server: s, id: id, clone: r.Clone, own: newGroup(r.Upstreams), clients: clients, rules: r.Rules, world: r.Authoritative, identity: r.Identity, foreignAny: &foreignAny,
 		refuse: r.RefusePrivate, privateIn: domainsOf(r.PrivateIn),
 	}, nil
 }
@@ -136,6 +157,21 @@ func (v *view) step(q *query, q2 question, n *names, ask asker) *result {
 		return refused(dns.ExtendedErrorCodeNotAuthoritative, "recursion was not asked for, and the answer is not known here")
 	}
 	return ask(q2, g, old)
+}
+
+// identify answers a question in class CH, nil if it is any other or there is
+// nothing to say.
+func (v *view) identify(q *query) *result {
+	if v.identity == nil || q.class != dns.ClassCHAOS || q.qtype != dns.TypeTXT || q.fault != dns.RcodeRefused {
+		return nil
+	}
+	text := v.identity(q.name)
+	if text == "" {
+		return nil
+	}
+	name := strings.Clone(q.name)
+	txt := &dns.TXT{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeTXT, Class: dns.ClassCHAOS}, Txt: []string{text}}
+	return &result{answer: []dns.RR{txt}, from: "identity"}
 }
 
 // An asker asks upstreams. old is the answer that has expired, nil if there is

@@ -36,6 +36,7 @@ type Answer struct {
 	Rcode   int
 	Records []dns.RR
 	Target  string // the name that Records' CNAME leads to and that is still to be asked; "" if none
+	SOA     dns.RR // proves that there are no records; nil: one at the name asked is made up
 
 	ready atomic.Pointer[result] // the answer to questions about the name of the records
 }
@@ -79,7 +80,11 @@ func (v *view) rulesResult(a *Answer, q question) *result {
 	aa := a.Rcode != dns.RcodeRefused
 	if len(a.Records) == 0 {
 		r := &result{rcode: a.Rcode, aa: aa, target: a.Target, from: "rules"}
-		if aa {
+		switch {
+		case aa && a.SOA != nil:
+			r.ns = []dns.RR{a.SOA}
+			r.packed, _ = packNegative(a.SOA) // what cannot be packed is reported when it is packed again
+		case aa:
 			r.bare, r.packed = true, v.public.bare.packed
 		}
 		return r

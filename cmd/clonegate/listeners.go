@@ -24,7 +24,9 @@ type listeners struct {
 	cfg    *dnsmasq.Config
 	server *dnsd.Server
 	log    *slog.Logger
-	rules  func(networks []netip.Prefix) dnsd.Rules // of one listener
+	rules  func(dnsmasq.Address) dnsd.Rules // of one listener
+
+	identity func(name string) string // of the sidecar; nil: none
 
 	first  []bound                               // opened at the start
 	open   map[netip.AddrPort]context.CancelFunc // what is listened on
@@ -79,7 +81,11 @@ func (l *listeners) listenAt(a dnsmasq.Address) (dnsd.Listener, error) {
 	if err != nil {
 		return dnsd.Listener{}, err
 	}
-	return dnsd.Listener{UDP: udp, TCP: tcp, Resolver: &dnsd.Resolver{Rules: l.rules(a.Networks), Clients: clientsOf(a)}}, nil
+	r := &dnsd.Resolver{Rules: l.rules(a), Clients: clientsOf(a), Authoritative: a.World}
+	if !a.World {
+		r.Identity = l.identity
+	}
+	return dnsd.Listener{UDP: udp, TCP: tcp, Resolver: r}, nil
 }
 
 // clientsOf returns the networks that may ask at an address: private ones and

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"net/url"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -52,6 +52,9 @@ func (s *sidecar) run(ctx context.Context) error {
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
 	defer signal.Stop(signals)
 	l := &listeners{cfg: s.cfg, server: server, log: s.log, rules: s.rulesAt}
+	if !s.cfg.NoIdent {
+		l.identity = s.identity
+	}
 	if err := l.listen(); err != nil {
 		return err
 	}
@@ -65,26 +68,65 @@ func (s *sidecar) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// rulesAt returns the rules of a listener in some networks, behind those of the
-// clone if there is one.
-func (s *sidecar) rulesAt(networks []netip.Prefix) dnsd.Rules {
-	rules := s.rules.At(networks...)
+// rulesAt returns the rules of the listener at an address: those for the world,
+// or those of its networks, behind those of the clone if there is one.
+func (s *sidecar) rulesAt(a dnsmasq.Address) dnsd.Rules {
+	if a.World {
+		return s.rules.Authority()
+	}
+	rules := s.rules.At(a.Networks...)
 	if s.id == "" {
 		return rules
 	}
 	return s.mirror.Ahead(rules)
 }
 
-// cacheEntries returns the bound of the cache; dnsmasq's default of 150 is for
-// home routers and not taken over.
+// sidecarCache is how many answers are kept unless cache-size says; dnsmasq's
+// default of 150 is for home routers.
+const sidecarCache = 20_000
+
+// cacheEntries returns the bound of the cache, negative for none.
 func cacheEntries(cfg *dnsmasq.Config) int {
 	switch {
 	case cfg.CacheSize == nil:
-		return 0
+		return sidecarCache
 	case *cfg.CacheSize == 0:
 		return -1
 	}
 	return *cfg.CacheSize
+}
+
+// identity returns what monitors of dnsmasq ask for: its version, and how its
+// cache fares. "" is nothing.
+func (s *sidecar) identity(name string) string {
+	switch name {
+	case "version.bind.":
+		return "clonegate " + buildVersion()
+	case "cachesize.bind.":
+		return strconv.Itoa(max(cacheEntries(s.cfg), 0))
+	case "hits.bind.":
+		return s.counter("clonegate_dns_cache_hits_total")
+	case "misses.bind.":
+		return s.counter("clonegate_dns_cache_misses_total")
+	}
+	return ""
+}
+
+// counter returns the value of a metric.
+func (s *sidecar) counter(name string) string {
+	families, err := s.metrics.Gather()
+	if err != nil {
+		return ""
+	}
+	sum := 0.0
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return strconv.FormatFloat(sum, 'f', 0, 64)
 }
 
 // obey does what dnsmasq does on SIGHUP and SIGUSR1.

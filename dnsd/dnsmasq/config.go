@@ -93,11 +93,13 @@ type Config struct {
 	Except       []string // names of interfaces not listened on
 	LocalService bool
 	LogQueries   bool
+	NoIdent      bool // nothing is told about the server itself in class CH
 
 	BindInterfaces bool // only addresses that are there at the start
 	BindDynamic    bool // also those that come later, as without either
 
-	Habits dnsd.Habits // of dealing with upstream servers
+	Habits    dnsd.Habits // of dealing with upstream servers
+	Authority Authority
 }
 
 // A DomainRule says what to do with names in a domain: answer them with

@@ -118,21 +118,24 @@ func (d *domain) literal(qtype uint16) bool {
 func (s *domainSet) find(q dns.Question, serversOnly bool) *domain {
 	name := strings.TrimSuffix(q.Name, ".")
 	for i := range len(name) {
-		var d *domain
-		if i == 0 || name[i-1] == '.' {
-			d = s.whole[name[i:]]
-		}
-		if d == nil {
-			d = s.partial[name[i:]]
-		}
-		if d != nil && d.has(q.Qtype, serversOnly) {
-			return s.resolve(d, q.Qtype)
+		if d := s.at(name, i); d != nil && d.has(q.Qtype, serversOnly) {
+			return s.resolve(d, q)
 		}
 	}
 	if s.noDots != nil && name != "" && !strings.Contains(name, ".") && s.noDots.has(q.Qtype, serversOnly) {
-		return s.resolve(s.noDots, q.Qtype)
+		return s.resolve(s.noDots, q)
 	}
 	return s.all
+}
+
+// at returns the domain that ends a name from octet i on, nil if there is none.
+func (s *domainSet) at(name string, i int) *domain {
+	if i == 0 || name[i-1] == '.' {
+		if d := s.whole[name[i:]]; d != nil {
+			return d
+		}
+	}
+	return s.partial[name[i:]]
 }
 
 // upstreams yields every route, with a domain that goes there. Names of one
@@ -151,7 +154,7 @@ func (s *domainSet) hasLiteral(name string) bool {
 	isLiteral := func(d *domain) bool { return d != nil && d.literal(dns.TypeANY) }
 	name = strings.TrimSuffix(name, ".")
 	for i := range len(name) {
-		if (i == 0 || name[i-1] == '.') && isLiteral(s.whole[name[i:]]) || isLiteral(s.partial[name[i:]]) {
+		if isLiteral(s.at(name, i)) {
 			return true
 		}
 	}
@@ -159,12 +162,16 @@ func (s *domainSet) hasLiteral(name string) bool {
 }
 
 // resolve returns the domain itself, or the servers of every name if it sends
-// questions there.
-func (s *domainSet) resolve(d *domain, qtype uint16) *domain {
-	if d.usual && !d.none && !d.literal(qtype) {
-		return &domain{route: s.all.route, servers: s.all.servers, isAll: true}
+// questions there: for names of one label, those of such names.
+func (s *domainSet) resolve(d *domain, q dns.Question) *domain {
+	if !d.usual || d.none || d.literal(q.Qtype) {
+		return d
 	}
-	return d
+	usual := s.all
+	if s.noDots != nil && len(s.noDots.servers) > 0 && strings.Count(q.Name, ".") == 1 {
+		usual = s.noDots
+	}
+	return &domain{route: usual.route, servers: usual.servers, isAll: true}
 }
 
 // byDomain answers q from the literal answers of a domain, nil if it has none.

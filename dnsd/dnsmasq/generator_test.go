@@ -57,6 +57,7 @@ func (g *generator) configuration() string {
 	g.add("no-resolv")
 	g.add("no-hosts")
 	g.usualServers()
+	g.authority()
 	makers := []func(){g.domainRule, g.domainRule, g.domainRule, g.host, g.host, g.record, g.record, g.flag, g.hostsFile, g.synth}
 	for range 3 + g.IntN(14) {
 		makers[g.IntN(len(makers))]()
@@ -76,6 +77,32 @@ func (g *generator) usualServers() {
 	default:
 		g.add("server=%s", g.server(0))
 	}
+}
+
+// authority makes the server an authority for some of the domains: for its
+// clients or, at the address that is asked, for the world.
+func (g *generator) authority() {
+	if g.IntN(4) > 0 {
+		return
+	}
+	if g.IntN(2) == 0 {
+		g.add("auth-server=ns.x.example")
+	} else {
+		g.add("auth-server=ns.x.example,127.0.0.1")
+		g.add("auth-sec-servers=ns2.up.test,ns3.up.test") // dnsmasq's NS cannot be read where it is none itself
+	}
+	g.add("auth-soa=%d,hm@x.example,1,2", 1+g.IntN(9))
+	g.add("auth-zone=x.example%s", g.pick([]string{"", ",192.168.7.0/24,10.0.0.0/8", ",192.168.0.0/16,exclude:192.168.7.9/32", ",lo/4"}))
+	if g.IntN(2) == 0 {
+		g.add("auth-zone=corp.test,2001:db8::/64,192.0.2.0/25")
+	}
+	for _, line := range []string{"auth-ttl=55", "cname=*.x.example,db.x.example", "cname=*.w.x.example,short"} {
+		if g.IntN(3) == 0 {
+			g.add("%s", line)
+		}
+	}
+	g.asked = append(g.asked, "x.example", "x.example", "corp.test", "w.x.example", "v.w.x.example", "u.v.w.x.example", "short.x.example", "w.a.x.example",
+		"7.168.192.in-addr.arpa", "10.in-addr.arpa")
 }
 
 func (g *generator) domainRule() {

@@ -8,10 +8,12 @@ import (
 )
 
 // An Address is one address to listen on, with the networks of the interface
-// that has it.
+// that has it. World is one of auth-server, where the zones of auth-zone are
+// answered for and nothing else.
 type Address struct {
 	netip.AddrPort
 	Networks []netip.Prefix
+	World    bool
 }
 
 // Addresses returns where dnsmasq would listen now: at the addresses that are
@@ -44,10 +46,11 @@ func (c *Config) Addresses() ([]Address, error) {
 			case i >= 0:
 				out[i].Networks = networks
 			case wanted && !slices.Contains(c.Except, iface.Name):
-				out = append(out, Address{netip.AddrPortFrom(a, c.Port), networks})
+				out = append(out, Address{AddrPort: netip.AddrPortFrom(a, c.Port), Networks: networks})
 			}
 		}
 	}
+	out = c.addWorld(out)
 	if !c.BindInterfaces {
 		return out, nil
 	}
@@ -60,4 +63,20 @@ func (c *Config) Addresses() ([]Address, error) {
 		return nil, fmt.Errorf("no address to listen on; name one with listen-address")
 	}
 	return out, nil
+}
+
+// addWorld adds the addresses of auth-server, or marks them if they are there.
+func (c *Config) addWorld(out []Address) []Address {
+	world := slices.Clone(c.Authority.Listen)
+	for _, in := range c.Authority.Interfaces {
+		world = append(world, in.addrs()...)
+	}
+	for _, a := range world {
+		i := slices.IndexFunc(out, func(have Address) bool { return have.Addr() == a })
+		if i < 0 {
+			i, out = len(out), append(out, Address{AddrPort: netip.AddrPortFrom(a, c.Port)})
+		}
+		out[i].World = true
+	}
+	return out
 }

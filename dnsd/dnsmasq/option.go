@@ -20,7 +20,7 @@ const (
 	notProcess   = "the process is run by whoever starts it, in the foreground, as the user it was started as"
 	notBus       = "control and statistics are in clonegate's own metrics and signals"
 	notSubnet    = "what a client is, is not told to upstream servers"
-	notAuth      = "zones are served to the world by clonegate serve; here their names are local data only"
+	notTransfer  = "zones are copied from clonegate serve, see dns.secondaries; here transfers are refused"
 	notMail      = "no mail records are made up; write each as mx-host"
 	notRewrite   = "addresses in answers are not rewritten; bogus-nxdomain turns them into no such name"
 	notDynamic   = "write the name as host-record or interface-name"
@@ -31,7 +31,6 @@ const (
 	alwaysCache  = "every type of record is kept in any case"
 	alwaysLoop   = "servers that send questions back are found and left out in any case"
 	alwaysReload = "what was kept is forgotten in any case"
-	ownChaos     = "class CH is not answered at all"
 	ownClients   = "only private networks and those of this machine may ask in any case"
 	ownLog       = "written as structured lines on standard error"
 )
@@ -115,6 +114,7 @@ func options() map[string]option {
 	}
 	addFlags(o)
 	addHabits(o)
+	addAuthority(o)
 	addUnapplied(o)
 	return o
 }
@@ -134,6 +134,7 @@ func addFlags(o map[string]option) {
 		"no-round-robin":      func(c *Config) *bool { return &c.NoRoundRobin },
 		"localise-queries":    func(c *Config) *bool { return &c.Localise },
 		"no-negcache":         func(c *Config) *bool { return &c.NoNegCache },
+		"no-ident":            func(c *Config) *bool { return &c.NoIdent },
 		"bind-interfaces":     func(c *Config) *bool { return &c.BindInterfaces },
 		"bind-dynamic":        func(c *Config) *bool { return &c.BindDynamic },
 	} {
@@ -149,12 +150,10 @@ func addUnapplied(o map[string]option) {
 		notBus:     "enable-dbus enable-ubus dbus ubus",
 		notPorts:   "port-limit",
 		notSubnet:  "add-subnet add-mac add-cpe-id strip-subnet strip-mac",
-		notAuth:    "auth-server auth-zone auth-ttl auth-soa auth-sec-servers auth-peer",
 		notMail:    "localmx selfmx",
 		notRewrite: "alias ignore-address",
 		notDynamic: "dynamic-host",
 		notHabit:   "do-0x20-encode no-0x20-encode",
-		ownChaos:   "no-ident",
 		notDHCP:    "no-dhcp-interface no-dhcpv4-interface no-dhcpv6-interface bridge-interface shared-network",
 	} {
 		for name := range strings.FieldsSeq(names) {

@@ -37,6 +37,21 @@ func (o outcome) equal(p outcome) bool {
 	return o.rcode == p.rcode && slices.Equal(o.answer, p.answer) && slices.Equal(o.asked, p.asked)
 }
 
+// oraclePath returns the path of the oracle, and skips the test if there is none.
+func oraclePath(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("dnsmasq")
+	if err != nil {
+		if path, err = exec.LookPath("/usr/sbin/dnsmasq"); err != nil {
+			t.Skip("NOT TESTED: dnsmasq is not installed; .ci/install installs it")
+		}
+	}
+	if out, _ := exec.Command(path, "--version").Output(); !bytes.Contains(out, []byte("version 2.90")) {
+		t.Skipf("NOT TESTED: the oracle is dnsmasq 2.90, not %.40s", out)
+	}
+	return path
+}
+
 // exchange asks one question.
 func exchange(t *testing.T, addr string, q dns.Question) outcome {
 	t.Helper()
@@ -131,11 +146,21 @@ func startOurs(t *testing.T, conf string, strict bool) (addr string, stop func()
 		t.Fatalf("%v\n%s", err, conf)
 	}
 	cfg.Strict = strict
-	return serve(t, dnsmasq.New(cfg, nil).At(netip.MustParsePrefix("127.0.0.0/8")), cfg.Habits)
+	rules := dnsmasq.New(cfg, nil)
+	if len(cfg.Authority.Listen) > 0 {
+		return serveAs(t, &dnsd.Resolver{Rules: rules.Authority(), Authoritative: true}, cfg.Habits)
+	}
+	return serve(t, rules.At(netip.MustParsePrefix("127.0.0.0/8")), cfg.Habits)
 }
 
 // serve runs a resolver with rules until stop is called.
 func serve(t *testing.T, rules dnsd.Rules, habits dnsd.Habits) (addr string, stop func()) {
+	t.Helper()
+	return serveAs(t, &dnsd.Resolver{Rules: rules}, habits)
+}
+
+// serveAs runs a resolver until stop is called.
+func serveAs(t *testing.T, r *dnsd.Resolver, habits dnsd.Habits) (addr string, stop func()) {
 	t.Helper()
 	s, err := dnsd.New(dnsd.Config{Directory: nobody{}, CacheEntries: -1, ResolvConf: filepath.Join(t.TempDir(), "none"), Habits: habits})
 	if err != nil {
@@ -148,7 +173,7 @@ func serve(t *testing.T, rules dnsd.Rules, habits dnsd.Habits) (addr string, sto
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- s.Run(ctx, dnsd.Listener{UDP: udp, TCP: tcp, Resolver: &dnsd.Resolver{Rules: rules}})
+		done <- s.Run(ctx, dnsd.Listener{UDP: udp, TCP: tcp, Resolver: r})
 	}()
 	return udp.LocalAddr().String(), func() {
 		cancel()

@@ -38,7 +38,8 @@ func ParseText(name, text string) (*Config, error) {
 }
 
 func newParser() *parser {
-	return &parser{Config: &Config{Port: dnsPort}, options: options(), seen: map[string]Origin{}, aliasAt: map[string]Origin{}}
+	cfg := &Config{Port: dnsPort, Authority: Authority{TTL: authTTL, Refresh: authRefresh, Retry: authRetry, Expire: authExpire}}
+	return &parser{Config: cfg, options: options(), seen: map[string]Origin{}, aliasAt: map[string]Origin{}}
 }
 
 // A parser fills in a Config.

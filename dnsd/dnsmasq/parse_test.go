@@ -71,6 +71,11 @@ func TestErrors(t *testing.T) {
 		{"filter-rr=NONSENSE", "is not a type of record"},
 		{"bogus-nxdomain=x", "neither an address nor a network"},
 		{"no-hosts=yes", "takes no value"},
+		{"auth-zone=x.example", "needs the name of this server; write auth-server=ns.example.com"},
+		{"auth-zone=x.example,10.0.0.0/33", "neither an address nor a network"},
+		{"auth-server=ns.x.example,lo/5", "is not a family"},
+		{"auth-soa=now", "is not a number"},
+		{"auth-soa=1,hm.x,1,2,3,4", "nothing follows the expiry"},
 		{"strict-order=yes", "takes no value"},
 		{"dns-forward-max=0", "0 would let nothing through"},
 		{"max-tcp-connections=few", "is not a number"},
@@ -241,13 +246,13 @@ min-port=1024
 max-port=2048
 max-tcp-connections=10
 cache-rr=TXT
-clear-on-reload`
-	ownWay = `auth-server=a.example
+clear-on-reload
+auth-server=a.example
 auth-zone=a.example
 auth-ttl=600
 auth-soa=1
-no-ident
-dhcp-range=10.0.0.1,10.0.0.9
+no-ident`
+	ownWay = `dhcp-range=10.0.0.1,10.0.0.9
 dhcp-host=aa:bb
 tftp-root=/x
 pxe-service=x

@@ -350,17 +350,11 @@ func (p *parser) interfaceName(value string) error {
 	if err != nil {
 		return err
 	}
-	in := InterfaceName{Name: name, V4: true, V6: true}
-	iface, family, _ := strings.Cut(reveal(parts[1]), "/")
-	switch in.Interface = iface; family {
-	case "":
-	case "4":
-		in.V6 = false
-	case "6":
-		in.V4 = false
-	default:
-		return fmt.Errorf("/%s is not a family of addresses; write /4 or /6", family)
+	in, err := readInterface(parts[1])
+	if err != nil {
+		return err
 	}
+	in.Name = name
 	p.Interfaces = append(p.Interfaces, in)
 	return nil
 }
@@ -390,6 +384,7 @@ func (p *parser) finish() {
 	p.findLoops()
 	p.findMailServers()
 	p.finishPorts()
+	p.finishAuthority()
 	if p.BindInterfaces && p.BindDynamic {
 		p.at = p.seen["bind-dynamic"]
 		p.fail("bind-dynamic", "contradicts bind-interfaces at %v; keep one of them", p.seen["bind-interfaces"])

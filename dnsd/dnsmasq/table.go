@@ -22,6 +22,8 @@ type table struct {
 	domains domainSet
 	turns   *atomic.Uint32 // counts answers with several records
 
+	inside, outside []*authZone // as they are seen here, and at the listeners of auth-server
+
 	noData, noName, refused *dnsd.Answer
 }
 
@@ -60,6 +62,24 @@ func (n *node) prepare(turns bool) {
 	}
 }
 
+// pick returns the answer to a type whose turn it is, nil if there is none.
+func (n *node) pick(qtype uint16, turns *atomic.Uint32) *dnsd.Answer {
+	switch all := n.answers[qtype]; len(all) {
+	case 0:
+		return nil
+	case 1:
+		return all[0]
+	default:
+		return all[int(turns.Add(1))%len(all)]
+	}
+}
+
+// minimalAny returns what answers ANY at a name that exists (RFC 8482 §4.2).
+func minimalAny(name string, ttl uint32) dns.RR {
+	h := dns.RR_Header{Name: strings.Clone(name), Rrtype: dns.TypeHINFO, Class: dns.ClassINET, Ttl: ttl}
+	return &dns.HINFO{Hdr: h, Cpu: "RFC8482"}
+}
+
 // defaultTTL is the TTL of local records if the configuration sets none, in
 // seconds; dnsmasq's 0 would have every client ask again for every connection.
 const defaultTTL = 5
@@ -96,6 +116,7 @@ func newTable(c *Config, lines []hostLine, usual []netip.AddrPort, key string, t
 		n.prepare(!c.NoRoundRobin)
 	}
 	t.domains = newDomainSet(c.Domains, usual, key)
+	t.addZones()
 	return t
 }
 
@@ -139,12 +160,16 @@ func (t *table) addressRecord(name string, a netip.Addr, ttl *uint32) dns.RR {
 // answer answers q from what is local, in this order; nil means that it is for
 // upstream servers:
 //
-//  1. an alias
-//  2. records, hosts, addresses of interfaces, made-up names
-//  3. names that a domain's rule answers
-//  4. other types of a name that has addresses here
-//  5. addresses of names with one label, if those are kept here
+//  1. a zone that is kept here: all about it
+//  2. an alias
+//  3. records, hosts, addresses of interfaces, made-up names
+//  4. names that a domain's rule answers
+//  5. other types of a name that has addresses here
+//  6. addresses of names with one label, if those are kept here
 func (t *table) answer(q dns.Question) *dnsd.Answer {
+	if z := findZone(t.inside, q.Name); z != nil && !t.Localise { // as dnsmasq, whose zones do not know where they are asked
+		return z.answer(t, q)
+	}
 	n := t.nodes[q.Name]
 	if a := t.local(q, n); a != nil {
 		return a
@@ -187,15 +212,13 @@ func isAddress(qtype uint16) bool { return qtype == dns.TypeA || qtype == dns.Ty
 // local answers from the records at a name and those made up for it.
 func (t *table) local(q dns.Question, n *node) *dnsd.Answer {
 	if isAddress(q.Qtype) && len(t.Interfaces) > 0 {
-		if rrs, ok := t.interfaceAddrs(q); ok {
+		if rrs := t.interfaceAddrs(q); len(rrs) > 0 {
 			return &dnsd.Answer{Records: rrs}
 		}
 	}
 	if n != nil {
-		if turns := n.answers[q.Qtype]; len(turns) == 1 {
-			return turns[0]
-		} else if len(turns) > 1 {
-			return turns[int(t.turns.Add(1))%len(turns)]
+		if a := n.pick(q.Qtype, t.turns); a != nil {
+			return a
 		}
 		if n.other != nil {
 			return n.other
@@ -209,7 +232,7 @@ func (t *table) local(q dns.Question, n *node) *dnsd.Answer {
 		rrs = t.pointer(q)
 	case dns.TypeANY:
 		if n != nil {
-			rrs = []dns.RR{&dns.HINFO{Hdr: dns.RR_Header{Name: strings.Clone(q.Name), Rrtype: dns.TypeHINFO, Class: dns.ClassINET, Ttl: t.ttl}, Cpu: "RFC8482"}}
+			rrs = []dns.RR{minimalAny(q.Name, t.ttl)}
 		}
 	}
 	if len(rrs) > 0 {
@@ -239,19 +262,18 @@ func (t *table) hasInterface(name string) bool {
 
 // interfaceAddrs returns the addresses that the interfaces behind a name have
 // now.
-func (t *table) interfaceAddrs(q dns.Question) (rrs []dns.RR, known bool) {
+func (t *table) interfaceAddrs(q dns.Question) (rrs []dns.RR) {
 	for _, in := range t.Interfaces {
 		if in.Name != q.Name {
 			continue
 		}
-		known = true
 		for _, a := range in.addrs() {
 			if a.Is4() == (q.Qtype == dns.TypeA) {
 				rrs = append(rrs, t.addressRecord(strings.Clone(q.Name), a, nil))
 			}
 		}
 	}
-	return rrs, known
+	return rrs
 }
 
 func (t *table) interfacePointer(q dns.Question) dns.RR {

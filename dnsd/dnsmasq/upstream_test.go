@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -56,7 +57,7 @@ func (s *script) serve(conn net.PacketConn, i int) {
 			continue
 		}
 		q := m.Question[0]
-		if strings.Contains(strings.ToLower(q.Name), ".clonegate-loop-probe.") {
+		if strings.Contains(strings.ToLower(q.Name), ".clonegate-loop-probe.") || isLoopProbe(q) {
 			continue // no client has asked that
 		}
 		s.mu.Lock()
@@ -70,6 +71,13 @@ func (s *script) serve(conn net.PacketConn, i int) {
 			time.AfterFunc(wait, func() { conn.WriteTo(wire, from) })
 		}
 	}
+}
+
+// isLoopProbe reports whether dnsmasq looks for loops.
+func isLoopProbe(q dns.Question) bool {
+	hex, isTest := strings.CutSuffix(q.Name, ".test.")
+	_, err := strconv.ParseUint(hex, 16, 32)
+	return isTest && err == nil && len(hex) == 8 && q.Qtype == dns.TypeTXT
 }
 
 // take returns what was asked since the last call, each question once.
