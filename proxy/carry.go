@@ -185,8 +185,8 @@ func (e *engine) try(ctx context.Context, x *exchange, p *pool, send func(contex
 		}
 		ep.release()
 		refused, fault, unsent := blame(ep, err)
-		if fault && ep.failed(time.Now()) {
-			e.g.cfg.Log.Info("endpoint is benched", "clone", p.clone, "service", p.service, "addr", ep.addr, "err", err)
+		if fault {
+			e.judge(x, p, ep, err)
 		}
 		if !unsent {
 			return refused
@@ -194,6 +194,23 @@ func (e *engine) try(ctx context.Context, x *exchange, p *pool, send func(contex
 		tried, last = append(tried, ep), refused
 	}
 	return last
+}
+
+// judge notes that an endpoint failed a request.
+func (e *engine) judge(x *exchange, p *pool, ep *endpoint, err error) {
+	now := time.Now()
+	if !ep.failed(now) {
+		return
+	}
+	unsaid, ok := e.g.quotaOf(x).take(now, e.g.cfg.Limits.FailuresLogged)
+	if !ok {
+		return
+	}
+	attrs := []any{"clone", p.clone, "service", p.service, "addr", ep.addr, "err", err}
+	if unsaid > 0 {
+		attrs = append(attrs, "unsaid", unsaid)
+	}
+	e.g.cfg.Log.Info("endpoint is benched", attrs...)
 }
 
 // refuse answers a request in a clone's place.
@@ -224,6 +241,7 @@ func (e *engine) say(c client, x *exchange, status int, h http.Header, body []by
 		status: status, phrase: []byte(http.StatusText(status)), fields: sectionOf(h), length: int64(len(body)),
 		empty: x.request.method == http.MethodHead, ours: true,
 	}
+	x.rest()
 	if c.head(&a) != nil || !a.empty && len(body) > 0 && c.write(body) != nil || c.end(nil) != nil {
 		x.reason = ClientGone
 	}

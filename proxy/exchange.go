@@ -86,9 +86,11 @@ func (x *exchange) begin(start time.Time, peer netip.Addr, trusted bool, proto s
 	x.received.Store(0)
 }
 
-// rest ends the request's being at work for its tenant.
+// rest ends the request's being at work for its tenant. That is done before the
+// client has the whole answer: the next request may follow at once. A probe's is
+// for nobody.
 func (x *exchange) rest() {
-	if x.working {
+	if x != nil && x.working {
 		x.working = false
 		x.tenant.atWork.Add(-1)
 	}
@@ -120,22 +122,34 @@ func (g *Gateway) finish(x *exchange) {
 		g.metrics.reasons.WithLabelValues(string(x.reason)).Inc()
 	}
 	g.journals.keep(x, took)
-	if g.logs(x) {
-		g.cfg.AccessLog.LogAttrs(context.Background(), slog.LevelInfo, "request", x.attrs(took)...)
+	if unsaid, ok := g.logs(x, x.start.Add(took)); ok {
+		attrs := x.attrs(took)
+		if unsaid > 0 {
+			attrs = append(attrs, slog.Int("unsaid", unsaid))
+		}
+		g.cfg.AccessLog.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs...)
 	}
 	if g.cfg.Tracer != nil {
 		g.recordSpans(x, took)
 	}
 }
 
-// logs reports whether an exchange gets a line in the access log.
-func (g *Gateway) logs(x *exchange) bool {
-	return g.cfg.AccessLog != nil &&
-		(x.reason != "" && x.reason != Redirect || x.status >= 500 || x.id.isOneIn(g.cfg.LogOneIn))
+// logs reports whether an exchange that is over gets a line in the access log, and
+// how many before it got none though they should have: there were too many.
+func (g *Gateway) logs(x *exchange, end time.Time) (unsaid int, ok bool) {
+	switch {
+	case g.cfg.AccessLog == nil:
+		return 0, false
+	case x.id.isOneIn(g.cfg.LogOneIn):
+		return 0, true
+	case x.reason != "" && x.reason != Redirect || x.status >= 500:
+		return g.quotaOf(x).take(end, g.cfg.Limits.FailuresLogged)
+	}
+	return 0, false
 }
 
 func (x *exchange) attrs(dur time.Duration) []slog.Attr {
-	attrs := make([]slog.Attr, 0, 19)
+	attrs := make([]slog.Attr, 0, 20)
 	if c := x.target.clone; c != nil {
 		attrs = append(attrs, slog.String("clone", string(c.ID)), slog.String("service", x.target.service))
 	}

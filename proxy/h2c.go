@@ -137,6 +137,7 @@ func (h *h2c) reply(ctx context.Context, c client, x *exchange, res *http.Respon
 		}
 		switch {
 		case err == io.EOF:
+			x.rest()
 			if c.end(sectionOf(res.Trailer)) != nil {
 				x.reason = ClientGone
 			}

@@ -75,6 +75,7 @@ type Limits struct {
 	QueuePerEndpoint int // requests that wait for one of them; 100
 	IdlePerEndpoint  int // idle connections kept to one endpoint; 256
 	IdleConns        int // idle connections kept to all endpoints; 8192
+	FailuresLogged   int // lines a second that the log gets of what went wrong with one clone; 10
 	RequestsRecorded int // last requests of one clone that are kept to be shown; 256
 	RecordedBytes    int // octets of memory for those of all clones; 67108864
 
@@ -105,6 +106,7 @@ func (l *Limits) fill() error {
 		{"QueuePerEndpoint", &l.QueuePerEndpoint, 100},
 		{"IdlePerEndpoint", &l.IdlePerEndpoint, 256},
 		{"IdleConns", &l.IdleConns, 8192},
+		{"FailuresLogged", &l.FailuresLogged, 10},
 		{"RequestsRecorded", &l.RequestsRecorded, 256},
 		{"RecordedBytes", &l.RecordedBytes, 64 << 20},
 	} {
@@ -155,6 +157,7 @@ type Gateway struct {
 	dialer    *dialer
 	cookies   map[registry.Host]*ownCookies // by zone
 	engine    *engine
+	strays    quota // of lines in the log about requests that led to no clone
 }
 
 // New returns a Gateway that Run starts, once.

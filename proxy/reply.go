@@ -35,6 +35,7 @@ func (t *trip) passBody() (Reason, error) {
 			continue
 		case err == io.EOF:
 			t.letGo()
+			t.x.rest()
 			if t.c.end(&t.body.Trailers) != nil {
 				return ClientGone, nil
 			}

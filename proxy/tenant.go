@@ -19,11 +19,12 @@ type tenant struct {
 	life        string // in cookies
 	prober      *prober
 
-	atWork  atomic.Int64 // requests
-	pools   atomic.Pointer[map[string]*pool]
-	faults  atomic.Pointer[[]*trouble] // nil: none
-	turned  atomic.Uint64              // requests and tunnels refused as too many
-	journal atomic.Pointer[journal]    // of this life; nil before its first request
+	atWork   atomic.Int64 // requests
+	pools    atomic.Pointer[map[string]*pool]
+	faults   atomic.Pointer[[]*trouble] // nil: none
+	turned   atomic.Uint64              // requests and tunnels refused as too many
+	failures quota                      // of lines in the log
+	journal  atomic.Pointer[journal]    // of this life; nil before its first request
 
 	production atomic.Pointer[production] // nil if the clone does not know of any
 	escapes    escapes

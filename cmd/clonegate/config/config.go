@@ -56,6 +56,7 @@ type Limits struct {
 	QueuePerEndpoint     int           `yaml:"queue_per_endpoint"`
 	IdlePerEndpoint      int           `yaml:"idle_per_endpoint"`
 	IdleConnections      int           `yaml:"idle_connections"`
+	FailuresLogged       int           `yaml:"failures_logged"`
 	RecordedPerClone     int           `yaml:"recorded_per_clone"`
 	RecordedBytes        int           `yaml:"recorded_bytes"`
 	Head                 time.Duration `yaml:"head"`

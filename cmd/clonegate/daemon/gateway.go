@@ -32,6 +32,7 @@ func (d *Daemon) openGateway(context.Context) error {
 			QueuePerEndpoint: cfg.Limits.QueuePerEndpoint,
 			IdlePerEndpoint:  cfg.Limits.IdlePerEndpoint,
 			IdleConns:        cfg.Limits.IdleConnections,
+			FailuresLogged:   cfg.Limits.FailuresLogged,
 			RequestsRecorded: cfg.Limits.RecordedPerClone,
 			RecordedBytes:    cfg.Limits.RecordedBytes,
 			HeadTimeout:      cfg.Limits.Head,
