@@ -62,7 +62,7 @@ func freePorts(ctx context.Context, settings []string) []string {
 			break
 		}
 		busy, ok := errors.AsType[*daemon.ListenError](daemon.TryListen(ctx, cfg))
-		if !ok || !errors.Is(busy, syscall.EADDRINUSE) {
+		if !ok || !busy.Busy() {
 			break
 		}
 		udp, tcp, err := dnsd.Listen("127.0.0.1:0")
@@ -100,7 +100,7 @@ func newDemo(a *app) *cobra.Command {
 				return err
 			}
 			err = a.demo(cmd.Context(), cfg, dir)
-			if errors.Is(err, syscall.EADDRINUSE) {
+			if busy, ok := errors.AsType[*daemon.ListenError](err); ok && busy.Busy() {
 				if free := freePorts(cmd.Context(), settings); len(free) > 0 {
 					err = fmt.Errorf("%w; these are free:\n  --set '%s'", err, strings.Join(free, "'\n  --set '"))
 				}

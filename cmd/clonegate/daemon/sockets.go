@@ -206,7 +206,7 @@ type ListenError struct {
 
 func (e *ListenError) Error() string {
 	switch {
-	case errors.Is(e.Err, unix.EADDRINUSE):
+	case e.Busy():
 		return fmt.Sprintf("%s: %s is taken by another program; find it with  ss -lntup 'sport = :%d'  or choose another port", e.Key, e.Listen, e.Listen.AddrPort().Port())
 	case errors.Is(e.Err, unix.EACCES):
 		return fmt.Sprintf("%s: this user may not listen on %s; choose a port above 1023, let systemd pass the socket, or allow it with  setcap cap_net_bind_service=+ep $(command -v clonegate)", e.Key, e.Listen)
@@ -216,4 +216,5 @@ func (e *ListenError) Error() string {
 	return fmt.Sprintf("%s: listen on %s: %v", e.Key, e.Listen, e.Err)
 }
 
-func (e *ListenError) Unwrap() error { return e.Err }
+// Busy reports whether another program listens there.
+func (e *ListenError) Busy() bool { return errors.Is(e.Err, unix.EADDRINUSE) }
