@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"io"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -108,6 +107,19 @@ func (c cost) sent() string {
 // zone of the tests.
 const lifeCookie = "__Host-clonegate-life-68b44814"
 
+// stage runs the endpoint of clone 1, and lets the request be of a browser that
+// knows its life.
+func (b *bench) stage(tt cost) cost {
+	b.bareBackend("1", tt.head, tt.body, tt.change...)
+	if strings.Contains(tt.request, ownCookie) {
+		tt.request = strings.ReplaceAll(tt.request, ownCookie, markerOf(b.t, b.get("https://www-1."+zone+"/", asBrowser)))
+	}
+	return tt
+}
+
+// ownCookie stands for the gateway's own cookie in a cost.
+const ownCookie = "OWN"
+
 // costs are the requests whose cost is watched: everything is on but the
 // access log.
 func costs() map[string]cost {
@@ -115,13 +127,17 @@ func costs() map[string]cost {
 	answer := "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nCache-Control: no-cache\r\nVary: Accept-Encoding\r\n"
 	kib := strings.Repeat("x", 1024-len("the end")) + "the end"
 	mib := strings.Repeat("x", 1<<20-len("the end")) + "the end"
-	own := strings.Replace(line, "Cookie: ", "Cookie: "+lifeCookie+"=0123456789abcdef; SESSION_PROD=x; ", 1)
+	own := strings.Replace(line, "Cookie: ", "Cookie: "+ownCookie+"; SESSION_PROD=x; ", 1)
 	return map[string]cost{
 		"1KiB":    {request: "GET" + line + "\r\n", head: answer + "Content-Length: 1024", body: kib},
 		"chunked": {request: "GET" + line + "\r\n", head: answer + "Transfer-Encoding: chunked", body: "400\r\n" + kib + "\r\n0\r\n\r\n"},
 		"POST":    {request: "POST" + line + "Content-Length: 4\r\n\r\n\r\n\r\n", head: answer + "Content-Length: 1024", body: kib},
 		"1MiB":    {request: "GET" + line + "\r\n", head: answer + "Content-Length: 1048576", body: mib},
 		"cookies": {request: "GET" + own + "\r\n", head: answer + "Content-Length: 1024", body: kib},
+		"page": {
+			request: strings.Replace("GET"+own+"\r\n", "Mode: no-cors", "Mode: navigate", 1),
+			head:    answer + "Content-Length: 1024", body: kib,
+		},
 		"production": {
 			request: "GET" + own + "Origin: https://api-1." + zone + "\r\nReferer: https://www-1." + zone + "/a?b\r\n\r\n",
 			head: answer + "Location: https://www.shop.example/a\r\nLink: <https://api.shop.example/b>; rel=preload\r\n" +
@@ -155,7 +171,7 @@ func TestNothingIsAllocated(t *testing.T) {
 	for name, tt := range costs() {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, quiet)
-			b.bareBackend("1", tt.head, tt.body, tt.change...)
+			tt := b.stage(tt)
 			c := b.bareClient(tt.request)
 			got := c.allocations(t)
 			bare := *b
@@ -197,7 +213,7 @@ func BenchmarkRequest(b *testing.B) {
 	for name, tt := range costs() {
 		b.Run(name, func(b *testing.B) {
 			g := newBench(b, quiet)
-			g.bareBackend("1", tt.head, tt.body, tt.change...)
+			tt := g.stage(tt)
 			c := g.bareClient(tt.request)
 			b.ReportAllocs()
 			b.SetBytes(int64(c.size))
@@ -226,13 +242,11 @@ func (b *bench) bareClient2(tt cost) *bareClient2 {
 	c := &bareClient2{framer2: b.frames(), method: tt.method(), body: tt.sent(), in: make([]byte, 2<<20)}
 	c.WriteSettings(h2.Setting{ID: h2.SettingInitialWindowSize, Val: 1<<31 - 1})
 	c.WriteWindowUpdate(0, 1<<30)
-	for line := range strings.Lines(browserHead) {
-		if name, value, _ := strings.Cut(strings.TrimSpace(line), ": "); name != "Connection" {
+	head, _, _ := strings.Cut(tt.request, "\r\n\r\n")
+	for line := range strings.SplitSeq(head, "\r\n") {
+		if name, value, ok := strings.Cut(line, ": "); ok && name != "Connection" && name != "Host" {
 			c.fields = append(c.fields, strings.ToLower(name), value)
 		}
-	}
-	if c.body != "" {
-		c.fields = append(c.fields, "content-length", strconv.Itoa(len(c.body)))
 	}
 	return c
 }
@@ -316,7 +330,7 @@ func TestLittleIsAllocatedOverHTTP2(t *testing.T) {
 	for name, tt := range costs() {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, quiet)
-			b.bareBackend("1", tt.head, tt.body, tt.change...)
+			tt := b.stage(tt)
 			c := b.bareClient2(tt)
 			got := c.allocations(t)
 			answer := make([]byte, c.size)
@@ -339,7 +353,7 @@ func BenchmarkRequestHTTP2(b *testing.B) {
 	for name, tt := range costs() {
 		b.Run(name, func(b *testing.B) {
 			g := newBench(b, quiet)
-			g.bareBackend("1", tt.head, tt.body, tt.change...)
+			tt := g.stage(tt)
 			c := g.bareClient2(tt)
 			b.ReportAllocs()
 			for b.Loop() {

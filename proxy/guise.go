@@ -50,6 +50,7 @@ type edit uint8
 const (
 	editNothing edit = iota
 	editURL
+	editOrigin
 	editRefresh
 	editLink
 	editPolicy
@@ -75,7 +76,7 @@ func editOf(name []byte, mapped bool) edit {
 	}
 	switch name[0] | 0x20 {
 	case 'a':
-		return editIf(name, "access-control-allow-origin", editURL)
+		return editIf(name, "access-control-allow-origin", editOrigin)
 	case 'l':
 		return max(editIf(name, "location", editURL), editIf(name, "link", editLink))
 	case 'r':
@@ -103,6 +104,8 @@ func (g *guise) apply(e edit, dst, value []byte) []byte {
 	switch e {
 	case editURL:
 		return g.url(dst, value)
+	case editOrigin:
+		return g.origin(dst, value)
 	case editRefresh:
 		return g.refresh(dst, value)
 	case editLink:
@@ -168,6 +171,18 @@ func (g *guise) url(dst, s []byte) []byte {
 	dst = append(append(dst, u.secured()...), "//"...)
 	dst = g.authority(append(dst, u.user...), service, below)
 	return append(dst, u.rest...)
+}
+
+// origin maps the origin that an answer is for: to that of the request, in
+// whatever form that names the clone, if that is meant.
+func (g *guise) origin(dst, s []byte) []byte {
+	begun := len(dst)
+	if asked, ok := g.x.request.fields.Find("origin"); ok && !bytes.Equal(asked, s) {
+		if dst = g.x.appendToProduction(dst, asked); bytes.Equal(dst[begun:], s) {
+			return append(dst[:begun], asked...)
+		}
+	}
+	return g.url(dst[:begun], s)
 }
 
 // refresh maps the URL of a Refresh field, as in "5; url=https://www.example.com/".

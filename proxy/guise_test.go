@@ -91,6 +91,31 @@ func TestAnswersNameTheClone(t *testing.T) {
 	}
 }
 
+// TestScriptsOfTheCloneAreAnswered holds that an origin is answered in the form
+// in which it asked, whatever name of the clone that is, and no other's is.
+func TestScriptsOfTheCloneAreAnswered(t *testing.T) {
+	b := newBench(t)
+	b.saying("1234", production)
+	b.saying("1235", production, func(r *registry.Registration) { r.Aliases = nil })
+	const said = "https://www.shop.example"
+	for _, tt := range []struct{ host, origin, want string }{
+		{"api-1234." + zone, "https://www-1234." + zone, "https://www-1234." + zone},
+		{"api-1234." + zone + ":8443", "https://www-1234." + zone + ":8443", "https://www-1234." + zone + ":8443"},
+		{"api-1234." + zone, "https://www-pr-87." + zone, "https://www-pr-87." + zone},
+		{"api-1234." + zone, "https://www.1234." + zone, "https://www.1234." + zone},
+		{"api-1234." + zone, "https://1234." + hyphen, "https://1234." + hyphen},
+		{"api-1234." + zone, "https://www-1235." + zone, "https://www-1234." + zone},
+		{"api-1234." + zone, "https://foreign.test", "https://www-1234." + zone},
+		{"api-1234." + zone, "null", "https://www-1234." + zone},
+		{"api-1234." + zone, said, "https://www-1234." + zone}, // a page of production itself
+	} {
+		got := b.get("https://"+tt.host+"/", header("Origin", tt.origin), header("Say-Name", "Access-Control-Allow-Origin"), header("Say-Value", said))
+		if got := got.Header.Get("Access-Control-Allow-Origin"); got != tt.want {
+			t.Errorf("%s asked by %s: %s may read the answer; want %s", tt.host, tt.origin, got, tt.want)
+		}
+	}
+}
+
 func TestRequestsNameProduction(t *testing.T) {
 	b := newBench(t)
 	b.saying("1234", production)

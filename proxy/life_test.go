@@ -18,7 +18,7 @@ func livesAs(instance string) func(*registry.Registration) {
 const lifeAttributes = "; Path=/; Max-Age=2592000; Secure; HttpOnly; SameSite=Lax; Priority=Low"
 
 // markerOf returns the cookie with the life in an answer, "" if there is none.
-func markerOf(t *testing.T, got reply) string {
+func markerOf(t testing.TB, got reply) string {
 	t.Helper()
 	for _, set := range got.Header["Set-Cookie"] {
 		if pair, ok := strings.CutSuffix(set, lifeAttributes); ok && strings.HasPrefix(pair, lifeCookie+"=") {

@@ -122,7 +122,7 @@ func TestUnsampledRequestsAllocateNothing(t *testing.T) {
 	} {
 		request := strings.TrimSuffix(tt.request, "\r\n") + fields + "\r\n"
 		b := newBench(t, quiet, traced(tracetest.NewSpanRecorder(), 1<<60))
-		b.bareBackend("1", tt.head, tt.body, tt.change...)
+		b.bareBackend("1", tt.head, tt.body)
 		c := b.bareClient(request)
 		got := c.allocations(t)
 		bare := *b
