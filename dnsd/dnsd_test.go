@@ -36,14 +36,25 @@ var (
 
 // A world is a registry's view whose contents a test sets at will.
 type world struct {
-	t *testing.T
+	t     *testing.T
+	zones *registry.Zones
 	atomic.Pointer[registry.View]
 	revision atomic.Uint64
 }
 
 func newWorld(t *testing.T, clones ...*registry.Clone) *world {
 	t.Helper()
-	w := &world{t: t}
+	zones, err := registry.NewZones(zone, alias)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newWorldIn(t, zones, clones...)
+}
+
+// newWorldIn returns a world in other zones than those of most tests.
+func newWorldIn(t *testing.T, zones *registry.Zones, clones ...*registry.Clone) *world {
+	t.Helper()
+	w := &world{t: t, zones: zones}
 	w.revision.Store(1)
 	w.set(clones...)
 	return w
@@ -52,19 +63,12 @@ func newWorld(t *testing.T, clones ...*registry.Clone) *world {
 // set replaces every clone.
 func (w *world) set(clones ...*registry.Clone) {
 	w.t.Helper()
-	zones, err := registry.NewZones(zone, alias)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	if old := w.Load(); old != nil {
-		zones = old.Zones()
-	}
 	store := registrytest.NewStore()
 	b := &registry.Batch{Clones: clones, Events: []registry.Event{{Seq: 1}}}
 	if err := store.Commit(w.t.Context(), b); err != nil {
 		w.t.Fatal(err)
 	}
-	r, err := registry.Open(w.t.Context(), registry.Config{Store: store, Zones: zones})
+	r, err := registry.Open(w.t.Context(), registry.Config{Store: store, Zones: w.zones})
 	if err != nil {
 		w.t.Fatal(err)
 	}
