@@ -124,6 +124,11 @@ func (w *worker) take(packet []byte, client netip.AddrPort, tcp bool) (reply []b
 			return reply, nil
 		}
 	}
+	if w.query.signed && w.view == nil && w.transfers != nil {
+		if reply, ok := w.transfers.verify(&w.query, packet); !ok {
+			return reply, nil
+		}
+	}
 	if w.query.whole {
 		w.countTop(client.Addr())
 	}
@@ -226,8 +231,11 @@ func (j *job) refuse() []byte {
 // reply appends to b the octets that answer the client, and logs them. It returns nil if they cannot be made.
 func (f *front) reply(b []byte, q *query, client netip.AddrPort, tcp bool, r *result) []byte {
 	wire, err := f.Server.pack(b, q, r, f.recursive(), tcp)
+	if err == nil && q.signature != nil {
+		wire, err = q.signature.signReply(wire, q, tcp)
+	}
 	if err != nil {
-		f.log.Error("dns reply cannot be packed", "name", q.asked(), "type", dns.Type(q.qtype), "err", err)
+		f.log.Error("dns reply cannot be made", "name", q.asked(), "type", dns.Type(q.qtype), "err", err)
 		return nil
 	}
 	if all := f.watchers.Load(); all != nil {

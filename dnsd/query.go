@@ -63,11 +63,13 @@ type query struct {
 	rd     bool
 	edns   bool
 	size   int       // the largest UDP payload the client takes
+	signed bool      // it ends in a TSIG record
 	fault  int       // rcode that says why this is not answered; 0: it is
 	start  time.Time // when it came
 	now    time.Time // when it is answered
 
-	brought *entry // what upstreams have just said; nil: they were not asked
+	signature *signature // what that was, if it was verified
+	brought   *entry     // what upstreams have just said; nil: they were not asked
 
 	text []byte // holds the name, in room that is used again
 }
@@ -113,7 +115,7 @@ func (q *query) parse(p []byte) bool {
 		return false
 	}
 	q.question = question{cd: flags>>4&1 == 1}
-	q.wire, q.whole, q.edns, q.fault = p[:headerLen], false, false, 0
+	q.wire, q.whole, q.edns, q.signed, q.signature, q.fault = p[:headerLen], false, false, false, nil, 0
 	q.opcode = int(flags >> 11 & 0xf)
 	q.rd = flags>>8&1 == 1
 	q.size = plainSize
@@ -190,8 +192,8 @@ func appendLabel(text, label []byte) []byte {
 }
 
 // readRecords walks the records behind the question for the OPT record. It
-// reports false if the packet ends before its counts do, or holds two of them
-// (RFC 6891 §6.1.1).
+// reports false if the packet ends before its counts do, holds two of them
+// (RFC 6891 §6.1.1), or a TSIG record that is not its last (RFC 8945 §5.1).
 func (q *query) readRecords(p []byte, off int) bool {
 	before := int(binary.BigEndian.Uint16(p[6:])) + int(binary.BigEndian.Uint16(p[8:]))
 	all := before + int(binary.BigEndian.Uint16(p[10:]))
@@ -204,10 +206,16 @@ func (q *query) readRecords(p []byte, off int) bool {
 		if end > len(p) {
 			return false
 		}
-		if binary.BigEndian.Uint16(p[fixed:]) == dns.TypeOPT {
+		switch binary.BigEndian.Uint16(p[fixed:]) {
+		case dns.TypeOPT:
 			if q.edns || i < before || fixed != off+1 || !q.readOPT(p[fixed:end]) {
 				return false
 			}
+		case dns.TypeTSIG:
+			if i < before || i < all-1 {
+				return false
+			}
+			q.signed = true
 		}
 		off = end
 	}

@@ -38,8 +38,9 @@ func openRegistry(t *testing.T) *registry.Registry {
 	return r
 }
 
-// nsdConf writes the configuration of an NSD that holds copies of both zones.
-func nsdConf(t *testing.T, port, primary uint16) string {
+// nsdConf writes the configuration of an NSD that holds copies of both zones,
+// signed with a key of which this is the secret, unless that is empty.
+func nsdConf(t *testing.T, port, primary uint16, secret string) string {
 	t.Helper()
 	dir := t.TempDir()
 	text := fmt.Sprintf(`server:
@@ -62,8 +63,13 @@ func nsdConf(t *testing.T, port, primary uint16) string {
 remote-control:
 	control-enable: no
 `, port, dir, dir+"/pid", dir+"/xfrd.state", dir+"/zone.list", dir)
+	key := "NOKEY"
+	if secret != "" {
+		key = "xfr.test"
+		text += fmt.Sprintf("key:\n\tname: %q\n\talgorithm: hmac-sha256\n\tsecret: %q\n", key, secret)
+	}
 	for _, z := range []string{zone, alias} {
-		text += fmt.Sprintf("zone:\n\tname: %q\n\tzonefile: %q\n\trequest-xfr: 127.0.0.1@%d NOKEY\n\tallow-notify: 127.0.0.1 NOKEY\n", z, z+".zone", primary)
+		text += fmt.Sprintf("zone:\n\tname: %q\n\tzonefile: %q\n\trequest-xfr: 127.0.0.1@%d %s\n\tallow-notify: 127.0.0.1 %s\n", z, z+".zone", primary, key, key)
 	}
 	conf := filepath.Join(dir, "nsd.conf")
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
@@ -150,7 +156,7 @@ func TestSecondary(t *testing.T) {
 		Clients: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, Notify: []netip.AddrPort{nsdAddr},
 	}}}, nil)
 	ours, theirs := s.addrs[0], nsdAddr.String()
-	startDaemon(t, "nsd", "-d", "-c", nsdConf(t, nsdAddr.Port(), netip.MustParseAddrPort(ours).Port()))
+	startDaemon(t, "nsd", "-d", "-c", nsdConf(t, nsdAddr.Port(), netip.MustParseAddrPort(ours).Port(), ""))
 	same := func() bool {
 		return serialOf(theirs, zone) == serialOf(ours, zone) && serialOf(theirs, alias) == serialOf(ours, alias)
 	}

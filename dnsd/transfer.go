@@ -18,6 +18,7 @@ import (
 type Secondary struct {
 	Clients []netip.Prefix   // networks it asks from
 	Notify  []netip.AddrPort // where it is told that something has changed
+	Key     *TransferKey     // signs all that; nil: nobody signs
 }
 
 // Bounds of transfers.
@@ -29,10 +30,10 @@ const (
 // transfers are copies of the zones on their way to secondaries.
 type transfers struct {
 	*Server
-	clients []netip.Prefix
-	peers   []*peerToNotify
-	history *history
-	places  chan struct{} // one token per transfer at work
+	secondaries []Secondary
+	peers       []*peerToNotify
+	history     *history
+	places      chan struct{} // one token per transfer at work
 }
 
 // newTransfers returns nil if nobody may copy the zones.
@@ -44,21 +45,33 @@ func newTransfers(s *Server, secondaries []Secondary) (*transfers, error) {
 	if !ok {
 		return nil, errors.New("dns server: Config.Directory cannot list clones, so there can be no Config.Secondaries")
 	}
-	t := &transfers{Server: s, places: make(chan struct{}, maxTransfers)}
+	t := &transfers{Server: s, secondaries: secondaries, places: make(chan struct{}, maxTransfers)}
+	secrets := map[string]string{}
 	for _, sec := range secondaries {
-		t.clients = append(t.clients, sec.Clients...)
+		if k := sec.Key; k != nil {
+			if other, ok := secrets[k.name]; ok && other != k.secret {
+				return nil, fmt.Errorf("dns server: two keys for transfers are named %s", k.name)
+			}
+			secrets[k.name] = k.secret
+		}
 		for _, addr := range sec.Notify {
-			t.peers = append(t.peers, &peerToNotify{addr: addr, wake: make(chan struct{}, 1)})
+			t.peers = append(t.peers, &peerToNotify{addr: addr, key: sec.Key, wake: make(chan struct{}, 1)})
 		}
 	}
 	t.history = newHistory(catalog, s.challenges, t.notify)
 	return t, nil
 }
 
-// admits reports whether a client may copy the zones.
-func (t *transfers) admits(client netip.Addr) bool {
+// admits reports whether a client may copy the zones: one of a secondary that
+// has no key, or whose key has signed the question.
+func (t *transfers) admits(client netip.Addr, sig *signature) bool {
 	client = client.Unmap().WithZone("")
-	return slices.ContainsFunc(t.clients, func(p netip.Prefix) bool { return p.Contains(client) })
+	return slices.ContainsFunc(t.secondaries, func(s Secondary) bool {
+		if (s.Key == nil) != (sig == nil) || sig != nil && s.Key.name != sig.key.name {
+			return false
+		}
+		return slices.ContainsFunc(s.Clients, func(p netip.Prefix) bool { return p.Contains(client) })
+	})
 }
 
 // zoneAt returns the zone with exactly this name, nil if there is none.
@@ -74,7 +87,7 @@ func (s *Server) zoneAt(name string) *zone {
 // wanted returns the zone that a query asks a copy of, nil if it does not, or
 // if the client may not have one.
 func (t *transfers) wanted(q *query, client netip.Addr) *zone {
-	if t == nil || q.fault != dns.RcodeRefused || q.class != dns.ClassINET || q.qtype != dns.TypeAXFR && q.qtype != dns.TypeIXFR || !t.admits(client) {
+	if t == nil || q.fault != dns.RcodeRefused || q.class != dns.ClassINET || q.qtype != dns.TypeAXFR && q.qtype != dns.TypeIXFR || !t.admits(client, q.signature) {
 		return nil
 	}
 	return t.zoneAt(q.name)
@@ -87,13 +100,22 @@ func (f *front) serveTransfer(ctx context.Context, packet []byte, client netip.A
 	if f.transfers == nil || f.view != nil || !q.parse(packet) {
 		return false, nil
 	}
+	if q.signed && (q.qtype == dns.TypeAXFR || q.qtype == dns.TypeIXFR) {
+		q.now = f.now()
+		if reply, ok := f.transfers.verify(q, packet); !ok {
+			if reply == nil {
+				return true, errors.New("message with a signature cannot be read")
+			}
+			return true, w.write(reply)
+		}
+	}
 	z := f.transfers.wanted(q, client.Addr())
 	request := new(dns.Msg)
 	if z == nil || request.Unpack(packet) != nil {
 		return false, nil
 	}
 	start := f.now()
-	kind, n, err := f.transfers.send(ctx, z, request, w)
+	kind, n, err := f.transfers.send(ctx, z, &transferWriter{w: w, request: request, signature: q.signature})
 	log := f.log.With("zone", z.name, "client", client.Addr(), "kind", kind, "records", n, "dur", f.now().Sub(start))
 	if err != nil {
 		f.metrics.transfers.WithLabelValues(kind, "failed").Inc()
@@ -107,8 +129,7 @@ func (f *front) serveTransfer(ctx context.Context, packet []byte, client netip.A
 
 // send answers a request for a copy of z. kind says what was sent: "axfr",
 // "ixfr", or "soa" if the client has everything.
-func (t *transfers) send(ctx context.Context, z *zone, request *dns.Msg, w *tcpWriter) (kind string, n int, err error) {
-	out := &transferWriter{w: w, request: request}
+func (t *transfers) send(ctx context.Context, z *zone, out *transferWriter) (kind string, n int, err error) {
 	select {
 	case t.places <- struct{}{}:
 		defer func() { <-t.places }()
@@ -118,7 +139,7 @@ func (t *transfers) send(ctx context.Context, z *zone, request *dns.Msg, w *tcpW
 	if err := t.history.wait(ctx, t.dir.Revision()); err != nil {
 		return "late", 0, errors.Join(err, out.fail())
 	}
-	kind, revision, records := t.choose(z, request)
+	kind, revision, records := t.choose(z, out.request)
 	soa := t.soaAt(z, revision)
 	out.add(soa)
 	for rr := range records {
@@ -177,12 +198,13 @@ func (t *transfers) soaAt(z *zone, revision uint64) *dns.SOA {
 // A transferWriter collects records into messages (RFC 5936 §2.2). After an
 // error it does nothing.
 type transferWriter struct {
-	w       *tcpWriter
-	request *dns.Msg
-	rrs     []dns.RR
-	size    int // octets of rrs
-	n       int // records so far
-	err     error
+	w         *tcpWriter
+	request   *dns.Msg
+	signature *signature // nil: the request had none
+	rrs       []dns.RR
+	size      int // octets of rrs
+	n         int // records so far
+	err       error
 }
 
 func (o *transferWriter) add(rr dns.RR) {
@@ -217,7 +239,13 @@ func (o *transferWriter) write(rcode int) error {
 	if o.request.IsEdns0() != nil {
 		m.SetEdns0(maxSize, false)
 	}
-	wire, err := m.Pack()
+	var wire []byte
+	var err error
+	if o.signature != nil {
+		wire, err = o.signature.sign(m, time.Now())
+	} else {
+		wire, err = m.Pack()
+	}
 	if err != nil {
 		return err
 	}
@@ -228,6 +256,7 @@ func (o *transferWriter) write(rcode int) error {
 // A peerToNotify is told of changes.
 type peerToNotify struct {
 	addr netip.AddrPort
+	key  *TransferKey // nil: nobody signs
 	wake chan struct{}
 }
 
@@ -297,14 +326,22 @@ func (t *transfers) tell(ctx context.Context, p *peerToNotify, z *zone, from net
 	if from.IsValid() && from.Is4() == p.addr.Addr().Is4() {
 		c.Dialer = &net.Dialer{LocalAddr: &net.UDPAddr{IP: from.AsSlice()}} // secondaries judge by the address
 	}
+	if p.key != nil {
+		c.TsigSecret = map[string]string{p.key.name: p.key.secret}
+	}
 	for range notifyTries {
 		m := new(dns.Msg).SetNotify(z.name)
 		m.Answer = []dns.RR{t.soa(z)}
+		if p.key != nil {
+			m.SetTsig(p.key.name, dns.HmacSHA256, tsigFudge, time.Now().Unix())
+		}
 		var reply *dns.Msg
 		reply, _, err = c.ExchangeContext(ctx, m, p.addr.String())
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case err == nil && p.key != nil && reply.IsTsig() == nil:
+			return fmt.Errorf("it answered %s without a signature; let it have the key %s", rcodeName(reply.Rcode), p.key.name)
 		case err == nil && reply.Rcode == dns.RcodeSuccess:
 			return nil
 		case err == nil:

@@ -122,6 +122,7 @@ type RateLimit struct {
 type Secondary struct {
 	Clients []netip.Prefix   `yaml:"clients"`
 	Notify  []netip.AddrPort `yaml:"notify"`
+	KeyFile string           `yaml:"key_file"` // holds the key that signs all that; empty: nobody signs
 }
 
 // A Resolver answers the questions of the hosts inside one clone, or of

@@ -134,6 +134,10 @@ func (c *Config) resolve(src Sources) {
 	}
 	a := &c.Certificates.ACME
 	a.Root, a.Account.KeyFile = below(base, a.Root), below(base, a.Account.KeyFile)
+	for i := range c.DNS.Secondaries {
+		s := &c.DNS.Secondaries[i]
+		s.KeyFile = below(base, s.KeyFile)
+	}
 }
 
 // below returns path, seen from dir if it is relative. Empty stays empty.

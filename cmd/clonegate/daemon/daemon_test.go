@@ -280,3 +280,38 @@ func TestDataDirectoryThatOthersMayRead(t *testing.T) {
 		})
 	}
 }
+
+// TestTransferKey: a key of a secondary that others may read, or that is none,
+// ends the start, and the error says what to do.
+func TestTransferKey(t *testing.T) {
+	key := "hmac-sha256:xfr.test:c2VjcmV0c2VjcmV0c2VjcmV0"
+	tests := []struct {
+		name, text string
+		mode       os.FileMode
+		want       string // in the error; empty: none
+	}{
+		{"a key", key + "\n", 0o600, ""},
+		{"readable by others", key, 0o640, "chmod 600"},
+		{"none", "secret", 0o600, "want hmac-sha256:NAME:SECRET"},
+		{"absent", "", 0, "no such file"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "xfr.key")
+			if tt.mode != 0 {
+				if err := os.WriteFile(file, []byte(tt.text), tt.mode); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cfg := configure(t, t.TempDir(), "dns.secondaries=[{clients: [127.0.0.1/32], key_file: "+file+"}]")
+			if tt.want == "" {
+				start(t, cfg)
+				return
+			}
+			_, err := daemon.Open(t.Context(), daemon.Options{Config: cfg, Version: "test", Log: testLog(t)})
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "c2Vj") {
+				t.Errorf("got %v, want an error with %q and without the secret", err, tt.want)
+			}
+		})
+	}
+}

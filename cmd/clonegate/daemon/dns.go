@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -36,7 +38,11 @@ func (d *Daemon) openDNS(context.Context) error {
 	limit := d.cfg.DNS.RateLimit
 	var secondaries []dnsd.Secondary
 	for _, s := range d.cfg.DNS.Secondaries {
-		secondaries = append(secondaries, dnsd.Secondary(s))
+		key, err := transferKey(s.KeyFile)
+		if err != nil {
+			return err
+		}
+		secondaries = append(secondaries, dnsd.Secondary{Clients: s.Clients, Notify: s.Notify, Key: key})
 	}
 	server, err := dnsd.New(dnsd.Config{
 		Secondaries: secondaries,
@@ -67,6 +73,29 @@ func (d *Daemon) openDNS(context.Context) error {
 		d.parts = append(d.parts, part{"dns in namespaces", func(ctx context.Context) error { return server.Follow(ctx, n) }})
 	}
 	return nil
+}
+
+// transferKey reads the key of a secondary, nil if there is no file.
+func transferKey(file string) (*dnsd.TransferKey, error) {
+	if file == "" {
+		return nil, nil
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, fmt.Errorf("dns.secondaries: key file: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("dns.secondaries: key file %s can be read by others (mode %o); chmod 600 it", file, info.Mode().Perm())
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("dns.secondaries: key file: %w", err)
+	}
+	key, err := dnsd.ParseTransferKey(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("dns.secondaries: key file %s: %w", file, err)
+	}
+	return key, nil
 }
 
 // noteTime bounds how long something waits for its event to be written.
