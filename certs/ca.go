@@ -135,6 +135,10 @@ func (ca *CA) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 	return s.certificate(ca)
 }
 
+// Forget lets go of the leaf of a key, because nobody will ask for it soon. It is
+// signed anew for whoever does.
+func (ca *CA) Forget(key string) { ca.leaves.Remove(key) }
+
 // maxName is how long a name in DNS can be, in text (RFC 1035 section 2.3.4).
 const maxName = 253
 

@@ -267,6 +267,19 @@ func TestLeavesAreBounded(t *testing.T) {
 	wantMetric(t, metrics, "clonegate_certs_leaf_expiry_timestamp_seconds", float64(leaf.NotAfter.Unix()))
 }
 
+func TestForget(t *testing.T) {
+	metrics := prometheus.NewRegistry()
+	ca, _ := mustCA(t, func(c *certs.CAConfig) { c.Metrics = metrics })
+	before := present(t, ca.GetCertificate, "www-1234."+zone)
+	ca.Forget("1234@1")
+	ca.Forget("nobody's")
+	wantMetric(t, metrics, "clonegate_certs_leaves_cached", 0)
+	if after := present(t, ca.GetCertificate, "www-1234."+zone); after.Equal(before) {
+		t.Error("a leaf that was forgotten is presented again")
+	}
+	wantMetric(t, metrics, "clonegate_certs_leaf_evictions_total", 0)
+}
+
 func wantMetric(t *testing.T, from prometheus.Gatherer, name string, want float64) {
 	t.Helper()
 	families, err := from.Gather()

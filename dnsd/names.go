@@ -217,6 +217,21 @@ func (c *namesCache) put(k namesKey, n *names) {
 	part.lru.Add(k, n)
 }
 
+func (c *namesCache) remove(k namesKey) {
+	part := &c[k.part(len(c))]
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	part.lru.Remove(k)
+}
+
+// Forget lets go of the names of a clone that are kept ready, because nobody
+// will ask for them soon.
+func (s *Server) Forget(id registry.ID) {
+	for _, z := range s.zones {
+		s.names.remove(namesKey{id, z})
+	}
+}
+
 // part returns which of so many parts a clone belongs to. IDs that follow one
 // another, as most do, spread evenly.
 func (k namesKey) part(parts int) int {

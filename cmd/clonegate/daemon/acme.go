@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -50,7 +49,7 @@ func (d *Daemon) openACME() error {
 	d.parts = append(d.parts, part{"acme", acme.Run})
 	if cfg.Nested {
 		d.parts = append(d.parts, part{"nested certificates", func(ctx context.Context) error {
-			return keepNested(ctx, d.registry.View(), acme.Keep)
+			return follow(ctx, d.registry.View(), func(c *registry.Clone) { acme.Keep(string(c.ID), nestedNames(c)) })
 		}})
 	}
 	return nil
@@ -65,40 +64,6 @@ func nearest(listen netip.AddrPort) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), listen.Port())
 	}
 	return netip.AddrPortFrom(netip.IPv6Loopback(), listen.Port())
-}
-
-// keepNested has certificates kept for the nested names of every clone that
-// lives, until ctx ends.
-func keepNested(ctx context.Context, view *registry.View, keep func(key string, subs []string)) error {
-	for {
-		revision := view.Revision()
-		for c := range view.Clones("") {
-			keep(string(c.ID), nestedNames(c))
-		}
-		if err := followNested(ctx, view, revision, keep); !errors.Is(err, registry.ErrLagged) {
-			return err
-		}
-	}
-}
-
-// followNested does so for what changes after a revision. The error is
-// registry.ErrLagged if it has to begin again, and nil when ctx has ended.
-func followNested(ctx context.Context, view *registry.View, revision uint64, keep func(key string, subs []string)) error {
-	for {
-		changes, err := view.Changes(ctx, revision)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		for _, ch := range changes {
-			revision = ch.Revision
-			if ch.Clone != nil {
-				keep(string(ch.Clone.ID), nestedNames(ch.Clone))
-			}
-		}
-	}
 }
 
 // nestedNames returns the wildcards for what stands below a clone's ID and its

@@ -17,6 +17,7 @@ type certificateSource struct {
 	gateway func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	api     func(*tls.ClientHelloInfo) (*tls.Certificate, error) // nil: the API speaks plain http
 	root    func() []byte                                        // nil without a CA of our own
+	forget  func(key string)                                     // of leafNames; the same
 
 	challenges *dnsd.Challenges // nil without ACME
 }
@@ -34,7 +35,7 @@ func (d *Daemon) openCertificates(context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.certificates = certificateSource{gateway: ca.GetCertificate, root: ca.RootPEM}
+	d.certificates = certificateSource{gateway: ca.GetCertificate, root: ca.RootPEM, forget: ca.Forget}
 	if d.cfg.Certificates.ACME.Directory != "" {
 		if err := d.openACME(); err != nil {
 			return err

@@ -164,7 +164,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer d.close()
 	l := newLayers(ctx)
 	// Clones that end still call the API, and what that does is written.
-	l.start(part{"registry", d.registry.Run}, part{"memory", runMemory})
+	l.start(part{"registry", d.registry.Run}, part{"memory", runMemory}, part{"clones that are over", d.forgetOver})
 	d.announce(l.ctx)
 	defer os.Remove(filepath.Join(d.cfg.Data, addressesName))
 	l.start(d.api...)

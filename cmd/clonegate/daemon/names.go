@@ -6,6 +6,11 @@ import (
 	"github.com/clonegate/clonegate/registry"
 )
 
+// leafKey returns the key of the leaf that holds a clone's public names.
+func leafKey(c *registry.Clone) string {
+	return string(c.ID) + " " + strings.Join(c.PublicLabels(), " ")
+}
+
 // leafNames returns what the certificate of a clone must hold, for certs: all
 // its public names, flat and nested, and a key that changes when they do. A
 // clone whose life is over has them too: its page says what became of it. A
@@ -30,7 +35,7 @@ func leafNames(view *registry.View) func(sub string) (key string, names []string
 				names = append(names, service+"."+base)
 			}
 		}
-		key := string(c.ID) + " " + strings.Join(c.PublicLabels(), " ")
+		key := leafKey(c)
 		if s := c.Services[target.Service]; s != nil && 0 < target.Member && target.Member <= len(s.Endpoints) {
 			key, names = key+" "+sub, append(names, sub)
 		}
