@@ -12,9 +12,6 @@ type Listen struct {
 	addr netip.AddrPort
 }
 
-// ListenOn returns the Listen for one address and port.
-func ListenOn(ap netip.AddrPort) Listen { return Listen{ap} }
-
 // On reports whether l is a place at all.
 func (l Listen) On() bool { return l.addr.IsValid() }
 
