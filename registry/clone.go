@@ -6,60 +6,6 @@ import (
 	"time"
 )
 
-// A State is where a clone stands in its life. docs/api.md shows the moves
-// between them.
-type State string
-
-// The states of a clone.
-const (
-	Registered State = "registered" // an ID was allocated, nothing runs yet
-	Starting   State = "starting"   // a provider or a startup script is bringing it up
-	Ready      State = "ready"      // its services take requests
-	Degraded   State = "degraded"   // it runs, but a part of it has failed
-	Suspending State = "suspending"
-	Suspended  State = "suspended" // asleep; a request wakes it
-	Resuming   State = "resuming"
-	Stopping   State = "stopping" // its names are withdrawn, its processes are ending
-	Gone       State = "gone"     // ended on purpose; only this record is left
-	Failed     State = "failed"   // could not be started; Reason says why
-	Lost       State = "lost"     // its lease ran out
-)
-
-// States lists every state in the order of a life.
-var States = []State{
-	Registered, Starting, Ready, Degraded, Suspending, Suspended,
-	Resuming, Stopping, Gone, Failed, Lost,
-}
-
-// Routable reports whether requests may be sent to a clone in this state. One
-// that is starting keeps its visitors on a waiting page.
-func (s State) Routable() bool {
-	return s == Ready || s == Degraded
-}
-
-// Named reports whether DNS answers for a clone in this state. A clone that
-// is stopping loses its names before it loses its routes.
-func (s State) Named() bool {
-	switch s {
-	case Registered, Stopping, Gone, Failed, Lost:
-		return false
-	}
-	return true
-}
-
-// Over reports whether this life has ended: another may begin under the ID,
-// and other clones may claim its aliases.
-func (s State) Over() bool { return s == Gone || s == Lost }
-
-// Desired is what the owner wants a clone to be; State is what it is.
-type Desired string
-
-// What an owner can want.
-const (
-	WantReady Desired = "ready"
-	WantGone  Desired = "gone"
-)
-
 // A Clone is one record of the registry: a running copy of a template
 // version, or what is left of one. A *Clone obtained from a View or a Registry
 // is shared and must not be changed.

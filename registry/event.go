@@ -44,23 +44,6 @@ const (
 	EventRecovered         = "registry.recovered" // the store takes writes again
 )
 
-// An Actor is who asks for a change, for the audit log and for the rules.
-type Actor struct {
-	Token *Token // nil: the daemon itself
-	From  string // remote address; empty for the daemon itself
-}
-
-// System is the daemon acting on its own.
-var System = Actor{}
-
-// Name returns the actor's name for people.
-func (a Actor) Name() string {
-	if a.Token == nil {
-		return "clonegate"
-	}
-	return a.Token.Name
-}
-
 // NoteZone writes that DNS answers something else than before, and why, though
 // no clone has changed. The revision, the serial number of the zones, moves on.
 func (r *Registry) NoteZone(ctx context.Context, why string) error {
