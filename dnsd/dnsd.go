@@ -105,6 +105,7 @@ type Server struct {
 	loops    loops
 	caseLost serverSet // servers that do not repeat the case of a name
 	couriers []*courier
+	streams  *streams
 	turn     atomic.Uint32                    // of the couriers
 	waiting  chan struct{}                    // one token per question that waits for upstreams
 	tasks    sync.WaitGroup                   // goroutines of those questions
@@ -181,6 +182,7 @@ func New(cfg Config) (*Server, error) {
 		},
 	}
 	cfg.Habits.apply(&s.timing)
+	s.streams = &streams{s: s, open: make(chan *stream), shared: map[netip.AddrPort]*stream{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -241,6 +243,7 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 	for _, c := range s.couriers {
 		g.Go(func() error { c.run(ctx); return nil })
 	}
+	g.Go(func() error { s.streams.run(ctx); return nil })
 	if s.port != nil {
 		g.Go(func() error { s.port.run(ctx); return nil })
 	}

@@ -212,32 +212,6 @@ func (c *serverSet) add(server netip.AddrPort) {
 	c.m[server] = true
 }
 
-// exchangeTCP asks one question over a connection of its own.
-func (s *Server) exchangeTCP(ctx context.Context, server netip.AddrPort, query []byte) (*dns.Msg, error) {
-	conn, release, err := dial(ctx, "tcp", server)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	if _, err := conn.Write(binary.BigEndian.AppendUint16(nil, uint16(len(query)))); err != nil {
-		return nil, ctxError(ctx, err)
-	}
-	if _, err := conn.Write(query); err != nil {
-		return nil, ctxError(ctx, err)
-	}
-	var buf bytes.Buffer
-	for {
-		if err := readMessage(conn, &buf); err != nil {
-			return nil, ctxError(ctx, err)
-		}
-		if m, ok := readReply(buf.Bytes(), dns.MaxMsgSize+1, query); ok && !m.Truncated {
-			return m, nil
-		}
-		s.noteCase(server, buf.Bytes(), query)
-		s.metrics.upstreamIgnored.Inc()
-	}
-}
-
 // readMessage reads one message with its length before it. Memory grows as
 // octets arrive, not with what the length announces.
 func readMessage(r io.Reader, buf *bytes.Buffer) error {
@@ -250,16 +224,11 @@ func readMessage(r io.Reader, buf *bytes.Buffer) error {
 	return err
 }
 
-// dial connects to a server. Everything on the connection ends when ctx does;
-// release closes it.
-func dial(ctx context.Context, network string, server netip.AddrPort) (net.Conn, func(), error) {
-	return dialFrom(ctx, nil, network, server)
-}
-
-// dialFrom does the same from a local address; nil is any.
-func dialFrom(ctx context.Context, local net.Addr, network string, server netip.AddrPort) (net.Conn, func(), error) {
+// dialFrom returns a UDP socket connected to a server, from a local address;
+// nil is any. Everything on it ends when ctx does; release closes it.
+func dialFrom(ctx context.Context, local net.Addr, server netip.AddrPort) (net.Conn, func(), error) {
 	d := net.Dialer{LocalAddr: local}
-	conn, err := d.DialContext(ctx, network, server.String())
+	conn, err := d.DialContext(ctx, "udp", server.String())
 	if err != nil {
 		return nil, nil, ctxError(ctx, err)
 	}

@@ -172,3 +172,10 @@ func NewLimiter(t testing.TB, cfg RateLimit) Limiter {
 func (l Limiter) Judge(client netip.Addr, now time.Time) string {
 	return [...]string{"whole", "truncated", "nothing"}[l.l.judge(client, now)]
 }
+
+// Streams returns how many TCP connections to upstreams take questions.
+func (s *Server) Streams() int {
+	s.streams.mu.Lock()
+	defer s.streams.mu.Unlock()
+	return len(s.streams.shared)
+}

@@ -82,7 +82,7 @@ func TestSpoofed(t *testing.T) {
 			return p
 		}},
 		{"a few octets", func(asked) []byte { return []byte("junk") }},
-		{"nothing", func(asked) []byte { return nil }},
+		{"nothing", func(asked) []byte { return []byte{} }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

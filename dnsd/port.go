@@ -145,10 +145,10 @@ func (s *Server) dialUDP(ctx context.Context, server netip.AddrPort, query []byt
 	}
 	first, last := s.habits.FirstPort, s.habits.LastPort
 	if last == 0 {
-		return dial(ctx, "udp", server)
+		return dialFrom(ctx, nil, server)
 	}
 	for tries := 1; ; tries++ {
-		conn, release, err := dialFrom(ctx, randomPort(first, last), "udp", server)
+		conn, release, err := dialFrom(ctx, randomPort(first, last), server)
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			return conn, release, err
 		}

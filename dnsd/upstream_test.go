@@ -27,7 +27,8 @@ type asked struct {
 	from    netip.AddrPort
 }
 
-// A handler answers one question by calling send any number of times.
+// A handler answers one question by calling send any number of times; nil
+// closes the connection it came over.
 type handler func(q asked, send func([]byte))
 
 func newUpstream(t testing.TB, h handler) *upstream {
@@ -74,29 +75,55 @@ func isHealthProbe(m *dns.Msg) bool {
 	return len(m.Question) == 1 && m.Question[0].Name == "." && m.Question[0].Qtype == dns.TypeNS
 }
 
+// serveTCP answers all questions of a connection, in the order in which the
+// handler does.
 func (u *upstream) serveTCP(loops *sync.WaitGroup, l net.Listener, h handler) {
+	var open sync.Map // of connections
+	defer func() { open.Range(func(conn, _ any) bool { conn.(net.Conn).Close(); return true }) }()
 	for {
 		conn, err := l.Accept()
 		if err != nil {
 			return
 		}
+		open.Store(conn, nil)
 		loops.Go(func() {
+			defer open.Delete(conn)
 			defer conn.Close()
-			var length [2]byte
-			if _, err := io.ReadFull(conn, length[:]); err != nil {
-				return
+			var write sync.Mutex
+			for {
+				m := readQuestion(conn)
+				if m == nil {
+					return
+				}
+				q := u.note(asked{"tcp", m, conn.RemoteAddr().(*net.TCPAddr).AddrPort()})
+				loops.Go(func() {
+					h(q, func(p []byte) {
+						write.Lock()
+						defer write.Unlock()
+						if p == nil {
+							conn.Close()
+							return
+						}
+						conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(p))), p...))
+					})
+				})
 			}
-			p := make([]byte, binary.BigEndian.Uint16(length[:]))
-			m := new(dns.Msg)
-			if _, err := io.ReadFull(conn, p); err != nil || m.Unpack(p) != nil {
-				return
-			}
-			q := u.note(asked{"tcp", m, conn.RemoteAddr().(*net.TCPAddr).AddrPort()})
-			h(q, func(p []byte) {
-				conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(p))), p...))
-			})
 		})
 	}
+}
+
+// readQuestion reads one message, nil if there is none.
+func readQuestion(conn net.Conn) *dns.Msg {
+	var length [2]byte
+	if _, err := io.ReadFull(conn, length[:]); err != nil {
+		return nil
+	}
+	p := make([]byte, binary.BigEndian.Uint16(length[:]))
+	m := new(dns.Msg)
+	if _, err := io.ReadFull(conn, p); err != nil || m.Unpack(p) != nil {
+		return nil
+	}
+	return m
 }
 
 func (u *upstream) note(q asked) asked {
