@@ -116,7 +116,6 @@ func (g *Gateway) Escapes(id registry.ID) (names []Escape, total uint64, err err
 // watchEscapes counts the names of production in an answer that goes to the
 // client as it is. Nothing is allocated unless one is new.
 func (x *exchange) watchEscapes(out *http1.Section) {
-	var low [maxName]byte
 	for _, f := range out.Fields {
 		value := out.Value(f)
 		for {
@@ -128,7 +127,7 @@ func (x *exchange) watchEscapes(out *http1.Section) {
 			if value = value[to:]; len(name) > maxName {
 				continue
 			}
-			if name = http1.AppendLower(low[:0], name); !x.isOurs(name) {
+			if name = http1.AppendLower(x.low[:0], name); !x.isOurs(name) {
 				x.escaped(name, out.Name(f))
 			}
 		}

@@ -55,6 +55,7 @@ type exchange struct {
 	life       seenLife
 	expires    bool          // the clone ends the cookies of the browser
 	edited     []byte        // the value of a field, as it is changed
+	low        [maxName]byte // a host in lower case
 	shedded    http1.Section // the fields of an answer that were
 
 	met       *met // of the clone's faults; nil: none

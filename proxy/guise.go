@@ -95,9 +95,8 @@ func editIf(name []byte, want string, e edit) edit {
 // A guise is the public name by which a clone was asked, for the answer. Its
 // methods append what stands for a value; they allocate nothing.
 type guise struct {
-	x   *exchange
-	p   *production   // has no names if the clone knows of none
-	low [maxName]byte // of a host, in lower case
+	x *exchange
+	p *production // has no names if the clone knows of none
 }
 
 func (g *guise) apply(e edit, dst, value []byte) []byte {
@@ -123,10 +122,10 @@ func (g *guise) apply(e edit, dst, value []byte) []byte {
 // find returns the service that stands for a host, and the labels of a tenant in
 // front of it, which are good until the next call.
 func (g *guise) find(host []byte) (service string, below []byte, ok bool) {
-	if len(host) > len(g.low) {
+	if len(host) > len(g.x.low) {
 		return "", nil, false
 	}
-	return g.p.find(http1.AppendLower(g.low[:0], host))
+	return g.p.find(http1.AppendLower(g.x.low[:0], host))
 }
 
 // authority appends the public name of a service, in the form and with the port

@@ -70,10 +70,10 @@ func (g *guise) hasUnderscore() bool { return strings.IndexByte(string(g.x.targe
 // wildSource maps a source that stands for all names below a domain: it stays,
 // for those that no service stands for, and before it come the clone's own.
 func (g *guise) wildSource(dst, s []byte, u *cutUp) []byte {
-	if len(u.host) > len(g.low) {
+	if len(u.host) > len(g.x.low) {
 		return append(dst, s...)
 	}
-	host := http1.AppendLower(g.low[:0], u.host)
+	host := http1.AppendLower(g.x.low[:0], u.host)
 	for i := range g.p.names {
 		n := &g.p.names[i]
 		below, ok := n.matches(host)

@@ -71,10 +71,10 @@ func (g *guise) domain(dst, value []byte) (out []byte, stays bool) {
 	if len(value) == 0 {
 		return dst, true
 	}
-	if len(d) > len(g.low) || !isDomain(d) {
+	if len(d) > len(g.x.low) || !isDomain(d) {
 		return g.shared(dst), false
 	}
-	d = http1.AppendLower(g.low[:0], d)
+	d = http1.AppendLower(g.x.low[:0], d)
 	t := &g.x.target
 	if holds(d, t.host) && isBelow(d, string(t.zone)) {
 		return dst, true
