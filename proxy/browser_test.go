@@ -45,6 +45,17 @@ func (b *bench) openBrowser(t *testing.T) *browser {
 	return &browser{t, ctx}
 }
 
+// tab returns another tab of the same browser.
+func (w *browser) tab() *browser {
+	w.t.Helper()
+	ctx, cancel := chromedp.NewContext(w.ctx)
+	w.t.Cleanup(cancel)
+	if err := chromedp.Do(ctx); err != nil { // it opens, for as long as ctx
+		w.t.Fatalf("another tab: %v", err)
+	}
+	return &browser{w.t, ctx}
+}
+
 // open opens a page and waits until an element shows.
 func (w *browser) open(url, selector string) {
 	w.t.Helper()
@@ -117,8 +128,10 @@ func TestBrowserStaysInItsClone(t *testing.T) {
 			b := newBench(t)
 			w := b.openBrowser(t)
 			shops := map[string]*shop{"1234": b.openShop("1234", "life-1"), "1235": b.openShop("1235", "life-1")}
+			tabs := map[string]*browser{"1234": w, "1235": w.tab()} // each stays where it was
 			visit := func(id string, s *shop) {
 				t.Helper()
+				w := tabs[id]
 				w.open("https://"+host("www", id)+"/", "#done")
 				var got struct{ Session, Seen, Origin, Said, Kept string }
 				if err := json.Unmarshal([]byte(w.eval(`document.getElementById("done").textContent`)), &got); err != nil {
@@ -140,8 +153,8 @@ func TestBrowserStaysInItsClone(t *testing.T) {
 			}
 			for id, s := range shops {
 				visit(id, s)
-				w.open("https://"+host("www", id)+"/spell", "#spelled")
-				w.open("https://"+host("api", id)+"/", "#api")
+				tabs[id].open("https://"+host("www", id)+"/spell", "#spelled")
+				tabs[id].open("https://"+host("api", id)+"/", "#api")
 			}
 			for id, s := range shops {
 				visit(id, s)
