@@ -199,7 +199,9 @@ func (e *engine) try(ctx context.Context, x *exchange, p *pool, send func(contex
 // judge notes that an endpoint failed a request.
 func (e *engine) judge(x *exchange, p *pool, ep *endpoint, err error) {
 	now := time.Now()
-	if !ep.failed(now) {
+	_, unreached := errors.AsType[*dialError](err)
+	_, stranger := errors.AsType[*strangerError](err)
+	if !ep.failed(now, unreached || stranger) {
 		return
 	}
 	unsaid, ok := e.g.quotaOf(x).take(now, e.g.cfg.Limits.FailuresLogged)

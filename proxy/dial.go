@@ -73,7 +73,7 @@ func (d *dialer) connect(ctx context.Context, e *endpoint) (*backend, error) {
 	if e.protocol != registry.HTTPS {
 		return newBackend(kept, tcp, e, time.Since(start)), nil
 	}
-	secure := tls.Client(kept, e.trust)
+	secure := tls.Client(kept, e.tlsConfig())
 	if err := secure.HandshakeContext(ctx); err != nil {
 		kept.Close()
 		reason := UpstreamBroken

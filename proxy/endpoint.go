@@ -16,6 +16,8 @@ import (
 // taught about it. It lives as long as the service keeps the address.
 type endpoint struct {
 	addr     netip.AddrPort
+	clone    registry.ID
+	known    *atomic.Pointer[string] // the name of production that its service has; nil: none
 	protocol registry.Protocol
 	asked    registry.TLS // what its service says about its certificate
 	trust    *tls.Config  // nil unless it speaks https
@@ -53,9 +55,11 @@ const (
 	benchTime     = 10 * time.Second
 )
 
-func newEndpoint(addr netip.AddrPort, s *registry.Service) *endpoint {
+func newEndpoint(p *pool, addr netip.AddrPort, s *registry.Service) *endpoint {
 	e := &endpoint{
 		addr:     addr,
+		clone:    p.clone,
+		known:    &p.host,
 		protocol: s.Protocol,
 		asked:    askedOf(s),
 		key:      newRequestID().String(),
@@ -86,16 +90,16 @@ func (e *endpoint) succeeded() {
 	}
 }
 
-// failed notes that the endpoint could not be reached or broke off before it
-// answered. It returns whether this benched the endpoint. A client that leaves
-// is no failure.
-func (e *endpoint) failed(now time.Time) bool {
-	if e.misses.Add(1) < missesToBench {
+// failed notes that the endpoint failed a request. It is benched for failures in
+// a row, or at once if it is known to be of no use: nothing accepts connections
+// there, or somebody else does. It returns whether this benched the endpoint,
+// which it was not before. A client that leaves is no failure.
+func (e *endpoint) failed(now time.Time, useless bool) (benched bool) {
+	if e.misses.Add(1) < missesToBench && !useless {
 		return false
 	}
 	e.misses.Store(0)
-	e.benched.Store(now.Add(benchTime).UnixNano())
-	return true
+	return e.benched.Swap(now.Add(benchTime).UnixNano()) <= now.UnixNano()
 }
 
 func (e *endpoint) isBenched(now time.Time) bool { return e.benched.Load() > now.UnixNano() }

@@ -233,7 +233,7 @@ func explainTraffic(a *answer, t target, cause string, l Limits) {
 		a.Title = who + " may not be reached"
 		a.Detail = sentence(cause)
 	case Untrusted:
-		a.Title = who + " is not trusted"
+		a.Title = who + " is not who it should be"
 		a.Detail = sentence(cause)
 	case UpstreamBroken:
 		a.Title = who + " gave no valid answer"

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/clonegate/clonegate/proxy/http1"
+	"github.com/clonegate/clonegate/registry"
 )
 
 // An h2c carries requests to endpoints that speak HTTP/2 without TLS, as gRPC
@@ -94,7 +95,17 @@ func (h *h2c) trip(req *http.Request, e *endpoint) (*http.Response, error) {
 	to := *req.URL
 	to.Scheme, to.Host = "http", e.key
 	req.URL = &to
-	return h.transport.RoundTrip(req)
+	res, err := h.transport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	for _, is := range res.Header["Clonegate-Clone"] {
+		if is := registry.ID(is); is != e.clone {
+			res.Body.Close()
+			return nil, &strangerError{is, e.clone}
+		}
+	}
+	return res, nil
 }
 
 // explain finds out who ended a round trip.

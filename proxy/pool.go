@@ -75,7 +75,7 @@ func (p *pool) member(old []*member, addr netip.AddrPort, s *registry.Service) *
 		}
 	}
 	if m.endpoint == nil {
-		m.endpoint = newEndpoint(addr, s)
+		m.endpoint = newEndpoint(p, addr, s)
 	}
 	if s.Health == nil {
 		m.health.Store(unprobed)

@@ -69,15 +69,18 @@ func TestFailuresBenchAnEndpointForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := testPool("1 2")
 		bad, good := p.endpoint(0), p.endpoint(1)
-		bad.failed(now())
-		bad.failed(now())
+		bad.failed(now(), false)
+		bad.failed(now(), false)
 		bad.succeeded() // failures must be consecutive
-		bad.failed(now())
-		if bad.failed(now()) {
+		bad.failed(now(), false)
+		if bad.failed(now(), false) {
 			t.Error("benched after two failures in a row; want three")
 		}
-		if !bad.failed(now()) {
+		if !bad.failed(now(), false) {
 			t.Error("not benched after three failures in a row")
+		}
+		if bad.failed(now(), true) {
+			t.Error("benched again, and that told")
 		}
 		good.open.Store(1000)
 		for range 50 {
@@ -89,13 +92,16 @@ func TestFailuresBenchAnEndpointForAWhile(t *testing.T) {
 		if e, _ := p.pick(nil); e != bad {
 			t.Error("still benched after its time")
 		}
+		if !bad.failed(now(), true) {
+			t.Error("not benched at once, though it is of no use")
+		}
 	})
 }
 
 func TestBenchingNeverEmptiesAPool(t *testing.T) {
 	p := testPool("1")
 	for range 10 {
-		p.endpoint(0).failed(now())
+		p.endpoint(0).failed(now(), false)
 		if e, reason := p.pick(nil); e == nil {
 			t.Fatalf("the only endpoint is not picked: %s", reason)
 		}

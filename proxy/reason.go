@@ -34,7 +34,7 @@ const (
 	Unreachable     Reason = "unreachable"      // 503: no endpoint accepts connections
 	Overloaded      Reason = "overloaded"       // 503: the clone has too many requests at work
 	AddressRefused  Reason = "address-refused"  // 502: endpoints may not have that address
-	Untrusted       Reason = "untrusted"        // 502: the endpoint's certificate is not what its service says
+	Untrusted       Reason = "untrusted"        // 502: the endpoint is another than its service says, by its certificate or its own word
 	UpstreamBroken  Reason = "upstream-broken"  // 502: the clone gave no valid answer
 	UpstreamTimeout Reason = "upstream-timeout" // 504: the clone gave no answer in time
 	CutByClone      Reason = "cut-by-clone"     // in logs only: the clone ended its answer half way

@@ -68,7 +68,7 @@ func exchangeOf(c *registry.Clone, path string) *exchange {
 	x.begin(time.Now(), netip.MustParseAddr("192.0.2.7"), false, "HTTP/1.1")
 	x.request.method, x.request.target = "GET", []byte(path)
 	x.target = target{host: "www-1.zone", clone: c, service: "www"}
-	x.endpoint = newEndpoint(netip.MustParseAddrPort("10.0.0.1:80"), &registry.Service{Protocol: registry.HTTP})
+	x.endpoint = newEndpoint(&pool{clone: "1"}, netip.MustParseAddrPort("10.0.0.1:80"), &registry.Service{Protocol: registry.HTTP})
 	x.status = 200
 	return x
 }

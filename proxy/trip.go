@@ -225,6 +225,9 @@ func (t *trip) receive() error {
 			}
 			continue
 		}
+		if err := t.backend.endpoint.recognize(&t.res.Section); err != nil {
+			return err
+		}
 		if t.res.Status == 101 && !t.rq.upgrades {
 			return errors.New("it switched protocols where nobody asked for that")
 		}

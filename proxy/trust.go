@@ -44,6 +44,19 @@ func newTrust(s *registry.TLS) *tls.Config {
 	return c
 }
 
+// tlsConfig returns how TLS with the endpoint is set up. Copies of production know
+// themselves by its names, so that is what they are asked for if their service
+// says nothing else.
+func (e *endpoint) tlsConfig() *tls.Config {
+	name := e.known.Load()
+	if e.trust.ServerName != "" || name == nil {
+		return e.trust
+	}
+	c := e.trust.Clone()
+	c.ServerName = *name
+	return c
+}
+
 // checkTrust checks the chain that an endpoint has shown, its leaf first.
 func checkTrust(s *registry.TLS, roots *x509.CertPool, chain []*x509.Certificate) error {
 	leaf := chain[0]

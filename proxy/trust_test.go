@@ -98,3 +98,35 @@ func TestHandshakesAreInTime(t *testing.T) {
 		t.Errorf("detail %q; want it to tell of TLS", p.Detail)
 	}
 }
+
+// TestProductionIsAskedFor has a service that is a copy of production's and picks
+// its certificate by the name that it is asked for.
+func TestProductionIsAskedFor(t *testing.T) {
+	b := newBench(t)
+	var names atomic.Value
+	up := httptest.NewUnstartedServer(who("1"))
+	up.TLS = &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		names.Store(hello.ServerName)
+		return nil, nil
+	}}
+	up.StartTLS()
+	defer up.Close()
+	secure := func(c *registry.TLS) map[string]registry.ServiceRegistration {
+		return map[string]registry.ServiceRegistration{"www": {Endpoints: []string{up.Listener.Addr().String()}, Protocol: registry.HTTPS, TLS: c}}
+	}
+	for _, tt := range []struct {
+		name string
+		tls  *registry.TLS
+		want string
+	}{
+		{"its name in production", nil, "www.shop.example"},
+		{"what its service says", &registry.TLS{Name: "vhost"}, "vhost"},
+	} {
+		b.register("1", secure(tt.tls), production)
+		for _, client := range []*http.Client{b.client, b.h2} {
+			if got := b.do(client, "https://www-1."+zone+"/"); got.body != "1 as www.shop.example" || names.Load() != tt.want {
+				t.Errorf("%s: got %q, asked for the name %q; want %q", tt.name, got.body, names.Load(), tt.want)
+			}
+		}
+	}
+}

@@ -174,6 +174,7 @@ func blame(e *endpoint, err error) (r *refusal, fault, unsent bool) {
 	var dial *dialError
 	var busy *busyError
 	var gone *clientError
+	var stranger *strangerError
 	switch {
 	case errors.As(err, &gone):
 		return gone.refusal, false, false
@@ -185,6 +186,8 @@ func blame(e *endpoint, err error) (r *refusal, fault, unsent bool) {
 		return &refusal{NoEndpoint, ""}, false, true
 	case errors.Is(err, errSilent):
 		return &refusal{UpstreamTimeout, ""}, true, false
+	case errors.As(err, &stranger):
+		return &refusal{Untrusted, fmt.Sprintf("%s: %v", e.addr, err)}, true, false
 	case errors.As(err, &dial) && dial.reason == AddressRefused:
 		return &refusal{AddressRefused, dial.err.Error()}, true, true
 	case errors.As(err, &dial):
