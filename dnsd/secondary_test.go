@@ -150,6 +150,10 @@ func TestSecondary(t *testing.T) {
 		{Name: "*", Type: "A", Data: "10.80.1.3"}, {Name: "*.b", Type: "CNAME", Data: "a.b"}, {Name: "a.b", Type: "A", TTL: 3, Data: "10.80.1.2"},
 	}})
 	register(t, r, "empty", registry.Registration{Instance: "e"})
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range randomClones {
+		register(t, r, fmt.Sprint("r", i), randomRegistration(random))
+	}
 	challenges, metrics := new(dnsd.Challenges), prometheus.NewRegistry()
 	nsdAddr := freePort(t)
 	s := serve(t, dnsd.Config{Directory: r.View(), Challenges: challenges, Metrics: metrics, Secondaries: []dnsd.Secondary{{
@@ -161,14 +165,15 @@ func TestSecondary(t *testing.T) {
 		return serialOf(theirs, zone) == serialOf(ours, zone) && serialOf(theirs, alias) == serialOf(ours, alias)
 	}
 	eventually(t, 10*time.Second, "loaded by NSD", same)
-	random := rand.New(rand.NewPCG(1, 2))
 	compareServers(t, random, ours, theirs, 1500)
+	compareRandom(t, random, ours, theirs, 3000)
 
 	start := time.Now()
 	register(t, r, "99", shopRegistration("99"))
 	eventually(t, 2*time.Second, "seen by NSD that a clone has come", func() bool { return resolves(theirs, "www-99."+zone+".") })
 	t.Logf("NSD followed within %v", time.Since(start))
 	seven, moved := shopRegistration("7"), shopRegistration("77")
+	register(t, r, "r0", randomRegistration(random))
 	moved.Aliases, moved.Hosts["new"] = seven.Aliases, []string{"10.80.2.2"} // an alias moves from one to another
 	seven.Aliases = nil
 	register(t, r, "7", seven)
@@ -178,6 +183,7 @@ func TestSecondary(t *testing.T) {
 	}
 	eventually(t, 4*time.Second, "level with us", same)
 	compareServers(t, random, ours, theirs, 1500)
+	compareRandom(t, random, ours, theirs, 1500)
 	if n := gather(t, metrics)["clonegate_dns_transfers_total axfr ok"]; n != 2 {
 		t.Errorf("%v whole transfers, want the first of each of two zones and then differences", n)
 	}
@@ -197,22 +203,19 @@ func resolves(addr, name string) bool {
 // compareServers asks two servers the same random questions. Where we differ
 // from a server of plain zone files on purpose is not asked:
 //
-//   - ANY: one HINFO from us (RFC 8482)
-//   - loops of aliases: SERVFAIL from us, for 10 steps lead nowhere; the other
-//     gives the loop away
 //   - beneath HINFO at _acme-challenge: it stands there so that the name exists
-//   - delegations and DNAME: clones cannot make any
+//   - delegations and DNAME: clones cannot make any (see TestNoDelegations)
 func compareServers(t *testing.T, random *rand.Rand, ours, theirs string, n int) {
 	t.Helper()
 	firsts := []string{
-		"", "www", "api", "db", "dual", "deep", "b.deep", "a.b.deep", "c.b.deep", "mail", "out", "front", "nowhere", "x.wild", "wild", "*.wild", "q.x.wild",
+		"", "www", "api", "db", "dual", "deep", "b.deep", "a.b.deep", "c.b.deep", "mail", "out", "front", "nowhere", "loop1", "x.loop2", "x.wild", "wild", "*.wild", "q.x.wild",
 		"x.y.wild", "y.wild", "z.y.wild", "_sip._tcp", "_tcp", "odd", "x.db", "a.b", "b", "z.b", "q.z.b", "*", "*.b", "any.thing", "_acme-challenge", "new", "com", "tenant",
 	}
 	seconds := []string{
 		"1234", "7", "77", "99", "100", "plain", "star", "empty", "pr-1234", "pr-7", "www-1234", "api-pr-77", "www-7", "www-plain", "api-plain", "ns",
 		"_acme-challenge", "www", "no-1234", "www-12345", "tenant.www-1234", "_acme-challenge.tenant.www-1234", "",
 	}
-	types := []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeCNAME, dns.TypeSRV, dns.TypeNS, dns.TypeSOA, dns.TypeMX, dns.TypeDS, 65280}
+	types := []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeCNAME, dns.TypeSRV, dns.TypeNS, dns.TypeSOA, dns.TypeMX, dns.TypeDS, dns.TypeANY, 65280}
 	for range n {
 		parts := []string{firsts[random.IntN(len(firsts))], seconds[random.IntN(len(seconds))], []string{zone, alias}[random.IntN(2)]}
 		name := strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ".") + "."
@@ -221,8 +224,133 @@ func compareServers(t *testing.T, random *rand.Rand, ours, theirs string, n int)
 		if random.IntN(2) == 0 {
 			m.SetEdns0(1232, false)
 		}
-		if got, want := comparable(send(t, ours, m)), comparable(send(t, theirs, m)); got != want {
-			t.Errorf("%s %s:\n  we say\n%s\n  NSD says\n%s", name, dns.Type(m.Question[0].Qtype), got, want)
+		compareAnswers(t, ours, theirs, m)
+	}
+}
+
+// compareAnswers asks both servers one question. Two differences are on purpose,
+// and have to be there: ANY gets one HINFO from us (RFC 8482 §4.2), and aliases
+// that lead in a circle get SERVFAIL, since 10 steps of them lead nowhere; the
+// other gives the whole circle away.
+func compareAnswers(t *testing.T, ours, theirs string, m *dns.Msg) {
+	t.Helper()
+	we, they := send(t, ours, m), send(t, theirs, m)
+	got, want := comparable(we), comparable(they)
+	switch {
+	case m.Question[0].Qtype == dns.TypeANY && len(they.Answer) > 0:
+		got, want = short(we), "NOERROR; HINFO \"RFC8482\" \"\""
+	case m.Question[0].Qtype != dns.TypeCNAME && isCircle(they.Answer):
+		got, want = short(we), "SERVFAIL"
+	}
+	if got != want {
+		t.Errorf("%s %s:\n  we say\n%s\n  NSD says\n%s", m.Question[0].Name, dns.Type(m.Question[0].Qtype), got, want)
+	}
+}
+
+// isCircle reports whether aliases lead back to where they were.
+func isCircle(answer []dns.RR) bool {
+	to := map[string]string{}
+	for _, rr := range answer {
+		if alias, ok := rr.(*dns.CNAME); ok {
+			to[strings.ToLower(alias.Hdr.Name)] = strings.ToLower(alias.Target)
+		}
+	}
+	for start := range to {
+		for at, steps := to[start], 0; at != "" && steps <= len(to); at, steps = to[at], steps+1 {
+			if at == start {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// randomClones is how many clones have records at random.
+const randomClones = 8
+
+// randomName returns a name of up to three labels, few of them different, so
+// that names meet: one beneath another, beneath a wildcard, or in between.
+func randomName(random *rand.Rand, wildcard bool) string {
+	labels := make([]string, 1+random.IntN(3))
+	for i := range labels {
+		labels[i] = string("ab"[random.IntN(2)])
+	}
+	if wildcard && random.IntN(3) == 0 {
+		labels[0] = "*"
+	}
+	return strings.Join(labels, ".")
+}
+
+// randomRegistration returns a clone with addresses, texts and aliases at random
+// names: aliases to each other, to wildcards, beneath them, and to nothing.
+func randomRegistration(random *rand.Rand) registry.Registration {
+	reg := registry.Registration{Instance: "r"}
+	taken := map[string]string{} // types by name
+	for range 6 + random.IntN(12) {
+		name, kind := randomName(random, true), []string{"A", "TXT", "CNAME", "CNAME"}[random.IntN(4)]
+		if taken[name] != "" && (kind == "CNAME" || taken[name] == "CNAME") {
+			continue
+		}
+		taken[name] = kind
+		rec := registry.Record{Name: name, Type: kind, TTL: 30}
+		switch kind {
+		case "A":
+			rec.Data = fmt.Sprintf("10.9.%d.%d", random.IntN(256), random.IntN(256))
+		case "TXT":
+			rec.Data = fmt.Sprint("t", random.IntN(1000))
+		case "CNAME":
+			rec.Data = randomName(random, random.IntN(4) == 0)
+			if random.IntN(8) == 0 {
+				rec.Data = "www.example.net."
+			}
+		}
+		reg.Records = append(reg.Records, rec)
+	}
+	return reg
+}
+
+// compareRandom asks for names at, above and beneath those of random clones.
+func compareRandom(t *testing.T, random *rand.Rand, ours, theirs string, n int) {
+	t.Helper()
+	types := []uint16{dns.TypeA, dns.TypeA, dns.TypeTXT, dns.TypeCNAME, dns.TypeAAAA, dns.TypeANY, dns.TypeNS}
+	circles := 0
+	for range n {
+		name := fmt.Sprintf("%s.r%d.%s.", randomName(random, true), random.IntN(randomClones), []string{zone, alias}[random.IntN(2)])
+		if random.IntN(10) == 0 {
+			name = "d." + name
+		}
+		m := new(dns.Msg).SetQuestion(name, types[random.IntN(len(types))])
+		if random.IntN(2) == 0 {
+			m.SetEdns0(1232, false)
+		}
+		compareAnswers(t, ours, theirs, m)
+		if isCircle(send(t, theirs, m).Answer) {
+			circles++
+		}
+	}
+	t.Logf("%d of %d questions met aliases in a circle", circles, n)
+	if circles == 0 || circles > n/2 {
+		t.Errorf("%d of %d questions met aliases in a circle, so this compares little", circles, n)
+	}
+}
+
+// TestNoDelegations: a clone cannot give a part of the zone to somebody else,
+// nor redirect all that is below a name.
+func TestNoDelegations(t *testing.T) {
+	r := openRegistry(t)
+	for _, rec := range []registry.Record{
+		{Name: "sub", Type: "NS", Data: "ns.example.net."},
+		{Name: "sub", Type: "ns", Data: "ns.sub"},
+		{Name: "sub", Type: "TYPE2", Data: `\# 1 00`},
+		{Name: "@", Type: "NS", Data: "ns.example.net."},
+		{Name: "*", Type: "NS", Data: "ns.example.net."},
+		{Name: "sub", Type: "DNAME", Data: "example.net."},
+		{Name: "sub", Type: "DS", Data: "1 8 2 " + strings.Repeat("ab", 32)},
+		{Name: "sub", Type: "SOA", Data: ". . 1 2 3 4 5"},
+	} {
+		reg := registry.Registration{Instance: "i", Records: []registry.Record{rec}}
+		if _, err := r.Register(t.Context(), registry.System, "1234", reg, false); err == nil || !strings.Contains(err.Error(), "belongs to the zone") {
+			t.Errorf("%s %s: %v, want that it belongs to the zone", rec.Name, rec.Type, err)
 		}
 	}
 }
