@@ -138,11 +138,27 @@ func TestSidecar(t *testing.T) {
 		return path
 	}
 	hosts := write("hosts", "192.0.2.1 db.x.example\n")
-	conf := write("dnsmasq.conf", fmt.Sprintf("port=%s\nlisten-address=127.0.0.1\nno-resolv\nno-hosts\nlocal=/x.example/\naddn-hosts=%s\nuser=nobody\n", port, hosts))
+	conf := write("dnsmasq.conf", fmt.Sprintf("port=%s\nlisten-address=127.0.0.1\nno-resolv\nno-hosts\nlocal=/x.example/\naddn-hosts=%s\nuser=nobody\nlog-queries\ncache-size=77\n", port, hosts))
 	p := background(t, nil, "dns", "--conf", conf)
 	p.says(t, "user=nobody")
 	resolves(t, port, "db.x.example.", "192.0.2.1")
 	resolves(t, port, "web.x.example.", "")
+	p.says(t, "dns query")
+	identity := func(port, name string) string {
+		out, _ := exec.Command("dig", "+short", "+tries=1", "@127.0.0.1", "-p", port, "-c", "CH", "-t", "TXT", name).Output()
+		return strings.TrimSpace(string(out))
+	}
+	for name, want := range map[string]string{"version.bind": `"clonegate `, "cachesize.bind": `"77"`, "hits.bind": `"0"`, "misses.bind": `"0"`} {
+		if got := identity(port, name); !strings.HasPrefix(got, want) {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
+	quiet := freeDNSPort(t)
+	background(t, nil, "dns", "--", "--port="+quiet, "--listen-address=127.0.0.1", "--no-resolv", "--no-hosts", "--no-ident", "--host-record=db,192.0.2.1")
+	resolves(t, quiet, "db.", "192.0.2.1")
+	if got := identity(quiet, "version.bind"); got != "" {
+		t.Errorf("with no-ident, the version is %s", got)
+	}
 
 	write("hosts", "192.0.2.2 db.x.example\n192.0.2.3 web.x.example\n")
 	if err := p.Process.Signal(syscall.SIGHUP); err != nil {

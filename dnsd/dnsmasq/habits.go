@@ -36,6 +36,7 @@ func addHabits(o map[string]option) {
 	o["strict-order"] = flag(func(c *Config) { c.Habits.StrictOrder = true }, "")
 	o["all-servers"] = flag(func(c *Config) { c.Habits.AllServers = true }, "")
 	o["dns-loop-detect"] = flag(func(*Config) {}, alwaysLoop)
+	o["bind-dynamic"] = flag(func(c *Config) { c.BindDynamic = true }, alwaysFollow)
 	o["clear-on-reload"] = flag(func(*Config) {}, alwaysReload)
 	o["cache-rr"] = option{not: alwaysCache, parse: func(p *parser, v string) error { _, err := types(v); return err }}
 	o["dns-forward-max"] = option{once: true, parse: func(p *parser, v string) (err error) { p.Habits.MaxWaiting, err = count(v); return err }}

@@ -30,6 +30,7 @@ const (
 	ownTCP       = "at most 16 of them from one source"
 	alwaysCache  = "every type of record is kept in any case"
 	alwaysLoop   = "servers that send questions back are found and left out in any case"
+	alwaysFollow = "addresses that come and go are followed unless bind-interfaces is given"
 	alwaysReload = "what was kept is forgotten in any case"
 	ownClients   = "only private networks and those of this machine may ask in any case"
 	ownLog       = "written as structured lines on standard error"
@@ -136,7 +137,6 @@ func addFlags(o map[string]option) {
 		"no-negcache":         func(c *Config) *bool { return &c.NoNegCache },
 		"no-ident":            func(c *Config) *bool { return &c.NoIdent },
 		"bind-interfaces":     func(c *Config) *bool { return &c.BindInterfaces },
-		"bind-dynamic":        func(c *Config) *bool { return &c.BindDynamic },
 	} {
 		o[name] = option{value: never, parse: func(p *parser, _ string) error { *of(p.Config) = true; return nil }}
 	}
