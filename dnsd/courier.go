@@ -249,9 +249,9 @@ func (c *courier) read(ctx context.Context, l *line, a *attempt) {
 	}
 	m, isReply := readReply(p, len(c.buf), a.query)
 	if !isReply {
-		c.s.noteCase(a.server, p, a.query)
+		isRight := c.s.noteCase(a.server, p, a.query)
 		c.s.metrics.upstreamIgnored.Inc()
-		if a.ignored++; a.ignored < maxIgnored {
+		if a.ignored++; a.ignored < maxIgnored && !isRight {
 			return
 		}
 		m = &dns.Msg{MsgHdr: dns.MsgHdr{Truncated: true}} // somebody guesses: over TCP they cannot

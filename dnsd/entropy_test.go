@@ -87,3 +87,34 @@ func chiSquare(counts [16]int) float64 {
 	}
 	return x
 }
+
+// TestCaseIsNotKept: a server that answers in lower case, whatever was asked,
+// is believed over TCP alone at first, and asked in lower case from then on.
+func TestCaseIsNotKept(t *testing.T) {
+	t.Parallel()
+	up := newUpstream(t, func(q asked, send func([]byte)) {
+		m := replyTo(q, 0, []string{" 60 IN A 198.51.100.1"}, nil)
+		m.Question[0].Name = dns.CanonicalName(m.Question[0].Name)
+		send(pack(m))
+	})
+	s := serve(t, dnsd.Config{Directory: newWorld(t)}, to(up))
+	for i := range 20 {
+		start := time.Now()
+		if got := short(ask(t, s.addrs[0], fmt.Sprintf("a-long-name-%d.example.", i), dns.TypeA)); got != "NOERROR; A 198.51.100.1" || time.Since(start) > time.Second {
+			t.Fatalf("question %d: %s after %v", i, got, time.Since(start))
+		}
+	}
+	tcp := 0
+	qs := up.questions()
+	for i, q := range qs {
+		if q.network == "tcp" {
+			tcp++
+		}
+		if name := q.msg.Question[0].Name; i > 3 && name != dns.CanonicalName(name) {
+			t.Errorf("question %d: %s; want lower case", i, name)
+		}
+	}
+	if tcp > 1 || len(qs) > 22 {
+		t.Errorf("%d questions, %d of them over TCP; want 20, and the first again over TCP", len(qs), tcp)
+	}
+}

@@ -137,9 +137,9 @@ func (s *Server) exchangeUDP(ctx context.Context, server netip.AddrPort, query [
 		if m, ok := readReply(buf[:n], len(buf), query); ok {
 			return m, nil
 		}
-		s.noteCase(server, buf[:n], query)
+		isRight := s.noteCase(server, buf[:n], query)
 		s.metrics.upstreamIgnored.Inc()
-		if ignored++; ignored == maxIgnored {
+		if ignored++; ignored == maxIgnored || isRight {
 			return &dns.Msg{MsgHdr: dns.MsgHdr{Truncated: true}}, nil
 		}
 	}
@@ -158,6 +158,8 @@ func readReply(p []byte, room int, query []byte) (*dns.Msg, bool) {
 	lowerName(p[headerLen:]) // names that point there shall not have our random case
 	m := new(dns.Msg)
 	if m.Unpack(p) != nil {
+		end, _ := skipName(query, headerLen)
+		copy(p[headerLen:], query[headerLen:end]) // or it would seem to have lost the case
 		return nil, false
 	}
 	return m, true
@@ -177,18 +179,21 @@ func lowerName(name []byte) {
 }
 
 // noteCase remembers a server whose reply is right but for the case of its
-// name. The question is asked again over TCP; the next ones are in lower case.
-func (s *Server) noteCase(server netip.AddrPort, reply, query []byte) {
+// name, and reports whether it is. The question is asked again over TCP; from
+// then on the server is asked in lower case.
+func (s *Server) noteCase(server netip.AddrPort, reply, query []byte) bool {
 	end, _ := skipName(query, headerLen)
 	if len(reply) < end || bytes.Equal(reply[headerLen:end], query[headerLen:end]) {
-		return
+		return false
 	}
 	reply, query = bytes.Clone(reply), bytes.Clone(query)
 	lowerName(reply[headerLen:])
 	lowerName(query[headerLen:])
-	if matches(reply, query) {
-		s.caseLost.add(server)
+	if !matches(reply, query) {
+		return false
 	}
+	s.caseLost.add(server)
+	return true
 }
 
 // A serverSet is a bounded set of servers.

@@ -104,8 +104,12 @@ func TestSpoofed(t *testing.T) {
 			if len(qs) != 2 || qs[1].network != "tcp" {
 				t.Errorf("upstream was asked %v, want once, and after two forgeries over TCP", qs)
 			}
-			if n := gather(t, reg)["clonegate_dns_upstream_ignored_total"]; n != 7 {
-				t.Errorf("%v forgeries were counted, want 2 by UDP and 5 by TCP", n)
+			want := 7.0 // 2 by UDP and 5 by TCP
+			if row.name == "another spelling" {
+				want = 6 // one says as much: the server does not keep the case, or somebody has guessed the rest
+			}
+			if n := gather(t, reg)["clonegate_dns_upstream_ignored_total"]; n != want {
+				t.Errorf("%v forgeries were counted, want %v", n, want)
 			}
 		})
 	}
