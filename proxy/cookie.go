@@ -27,7 +27,7 @@ func newOwnCookies(zone registry.Host) *ownCookies {
 	return &ownCookies{sticky: ownPrefix + tag, life: ownPrefix + "life-" + tag}
 }
 
-// own returns the gateway's own cookies in every zone.
+// ownCookiesOf returns the gateway's own cookies in every zone.
 func ownCookiesOf(zones *registry.Zones) map[registry.Host]*ownCookies {
 	out := map[registry.Host]*ownCookies{}
 	for _, zone := range zones.Hosts() {

@@ -124,17 +124,26 @@ func TestEscapesAreCounted(t *testing.T) {
 // those that begin WebSockets are watched, too.
 func TestEscapesOverEveryWay(t *testing.T) {
 	b := newBench(t)
-	said := func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-Said", "h2c.shop.example") }
+	said := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Said", "h2c.shop.example")
+		w.Header().Set("X-Saw", r.Host+" "+r.Header.Get("Origin")+" "+r.Header.Get("Cookie"))
+	}
 	up := httptest.NewUnstartedServer(http.HandlerFunc(said))
 	up.Config.Protocols = new(http.Protocols)
 	up.Config.Protocols.SetUnencryptedHTTP2(true)
 	up.Start()
 	defer up.Close()
-	named := func(r *registry.Registration) { r.Production = map[string]string{"www.shop.example": "www"} }
+	named := func(r *registry.Registration) {
+		r.Production = map[string]string{"www.shop.example": "www"}
+		r.StripCookies = []string{"SESSION_PROD"}
+	}
 	b.register("1", map[string]registry.ServiceRegistration{
 		"www": {Endpoints: []string{up.Listener.Addr().String()}, Protocol: registry.H2C},
 	}, named)
-	b.get("https://www-1." + zone + "/")
+	got := b.get("https://www-1."+zone+"/", header("Origin", "https://www-1."+zone), header("Cookie", "SESSION_PROD=x;a=1; "+lifeCookie+"=2; SESSION_PROD=y"))
+	if saw := got.Header.Get("X-Saw"); saw != "www.shop.example https://www.shop.example a=1" {
+		t.Errorf("an h2c service saw %s", saw)
+	}
 	if got := b.escapesOf("1"); got["h2c.shop.example"] == "" {
 		t.Errorf("of an h2c service, %v escaped", got)
 	}

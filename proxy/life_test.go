@@ -124,6 +124,30 @@ func TestNewLifeBeginsAnew(t *testing.T) {
 	}
 }
 
+// TestNewLifeIsAskedAnew holds that what a browser has of another life is no
+// condition for an answer of this one.
+func TestNewLifeIsAskedAnew(t *testing.T) {
+	b := newBench(t)
+	b.serve("1", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.Header.Get("If-None-Match"), r.Header.Get("If-Modified-Since"), r.Header.Get("If-Match"), r.Header.Get("Accept-Language"))
+	})
+	url := "https://www-1." + zone + "/"
+	marker := markerOf(t, b.get(url, asBrowser))
+	conditions := func(r *http.Request) {
+		r.Header.Set("If-None-Match", "1")
+		r.Header.Set("If-Modified-Since", "2")
+		r.Header.Set("If-Match", "3")
+		r.Header.Set("Accept-Language", "4")
+	}
+	b.each(t, func(t *testing.T, client *http.Client) {
+		for cookie, want := range map[string]string{lifeCookie + "=0": "34", marker: "1234", "a=b": "1234"} {
+			if got := b.do(client, url, asBrowser, conditions, header("Cookie", cookie)); got.body != want {
+				t.Errorf("Cookie %s: the clone saw %s; want %s", cookie, got.body, want)
+			}
+		}
+	})
+}
+
 // TestMovedAliasBeginsAnew gives a name to another clone.
 func TestMovedAliasBeginsAnew(t *testing.T) {
 	b := newBench(t)
