@@ -89,6 +89,25 @@ func TestRunErrors(t *testing.T) {
 	}
 }
 
+// TestStopAtOnce: a server that is stopped before it has begun has not failed.
+func TestStopAtOnce(t *testing.T) {
+	for range 20 {
+		udp, tcp, err := dnsd.Listen("0.0.0.0:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := dnsd.New(dnsd.Config{Directory: newWorld(t), Gateway: addrs("192.0.2.1")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := s.Run(ctx, dnsd.Listener{UDP: udp, TCP: tcp}); err != nil {
+			t.Errorf("Run = %v, want nil after cancellation", err)
+		}
+	}
+}
+
 // TestSocketLost: a socket that somebody else closes ends the server loudly.
 func TestSocketLost(t *testing.T) {
 	udp, tcp, err := dnsd.Listen("127.0.0.1:0")

@@ -26,6 +26,9 @@ const packetBatch = 16
 func (f *front) serveUDP(ctx context.Context, conn *net.UDPConn) error {
 	socket, err := newUDPSocket(conn)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return fmt.Errorf("dns listener %v: %w", f.addr, err)
 	}
 	b := newUDPBatch(socket)
