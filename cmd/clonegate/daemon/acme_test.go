@@ -143,7 +143,8 @@ func scan(t *testing.T, addr, zone string, count int) {
 // TestACME has a real ACME server issue the zone's certificates by asking our
 // own DNS server, and renew them, while the gateway serves.
 func TestACME(t *testing.T) {
-	const zone = "test-envs.example.com"
+	// certmagic remembers, for the whole process, which names could not be renewed.
+	zone := fmt.Sprintf("test-envs-%d.example.com", time.Now().UnixNano())
 	a := newAuthority(t, 9*time.Second, false)
 	dir := t.TempDir()
 	d, _ := start(t, configure(t, dir, append(a.settings(t)[:3], "zone="+zone, "endpoints.allow=127.0.0.0/8")...))
@@ -169,19 +170,27 @@ func TestACME(t *testing.T) {
 		t.Errorf("ordered after 1,000 handshakes for unknown names: got %q, want %q", a.names(), want)
 	}
 
-	a.Close()
 	_, metrics := get(t, d.Addresses().API.URL+"/metrics", dir)
 	for _, want := range []string{"clonegate_certs_acme_issued_total 2", "clonegate_certs_acme_failures_total 0"} {
 		if !strings.Contains(metrics, want+"\n") {
 			t.Errorf("metrics hold no line %q", want)
 		}
 	}
+	a.Close()
+	last, err := handshake(t, gateway, "www-1234."+zone, a.root) // nobody can renew it
+	if err != nil {
+		t.Fatalf("with the authority just gone: %v", err)
+	}
 	eventually(t, 20*time.Second, "a renewal fails", func() bool {
 		_, metrics := get(t, d.Addresses().API.URL+"/metrics", dir)
 		return !strings.Contains(metrics, "clonegate_certs_acme_failures_total 0\n")
 	})
-	if !takes("www-1234." + zone) {
-		t.Error("with the authority gone, a certificate that has not expired is no longer served")
+	now, err := handshake(t, gateway, "www-1234."+zone, a.root)
+	switch expired := time.Now().After(last.NotAfter); {
+	case err != nil && expired:
+		t.Log("this machine is so slow that the certificate has expired: nothing was learned about it")
+	case err != nil || !now.Equal(last):
+		t.Errorf("with the authority gone, a certificate that has not expired is no longer served: %v", err)
 	}
 	say(t, conn, "with the authority gone")
 }
