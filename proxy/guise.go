@@ -16,6 +16,7 @@ import (
 func (x *exchange) shed(in *http1.Section) *http1.Section {
 	mapped := x.production.isDeclared()
 	g := guise{x: x, p: x.production}
+	x.shedded.Reset()
 	out := in
 	for i, f := range in.Fields {
 		name, value := in.Name(f), in.Value(f)
@@ -29,7 +30,6 @@ func (x *exchange) shed(in *http1.Section) *http1.Section {
 		x.edited = g.apply(edit, x.edited[:0], value)
 		if out == in && !bytes.Equal(x.edited, value) {
 			out = &x.shedded
-			out.Reset()
 			for _, f := range in.Fields[:i] {
 				out.Add(in.Name(f), in.Value(f))
 			}
@@ -92,6 +92,10 @@ func editIf(name []byte, want string, e edit) edit {
 	return editNothing
 }
 
+// maxShed is how many octets an answer's fields may have until no more of a list
+// is mapped: a clone must not make much of little. What stays is an escape.
+const maxShed = 2 * maxAnswerHead
+
 // A guise is the public name by which a clone was asked, for the answer. Its
 // methods append what stands for a value; they allocate nothing.
 type guise struct {
@@ -118,6 +122,9 @@ func (g *guise) apply(e edit, dst, value []byte) []byte {
 	}
 	return append(dst, value...)
 }
+
+// isFull reports whether no more is to be mapped, with dst as what was so far.
+func (g *guise) isFull(dst []byte) bool { return len(g.x.shedded.Buf)+len(dst) > maxShed }
 
 // find returns the service that stands for a host, and the labels of a tenant in
 // front of it, which are good until the next call.
@@ -212,7 +219,7 @@ func blanks(s []byte) int { return len(s) - len(bytes.TrimLeft(s, " \t")) }
 func (g *guise) link(dst, s []byte) []byte {
 	for {
 		i, j := bytes.IndexByte(s, '<'), bytes.IndexByte(s, '>')
-		if i < 0 || j < i {
+		if i < 0 || j < i || g.isFull(dst) {
 			return append(dst, s...)
 		}
 		dst = g.url(append(dst, s[:i+1]...), s[i+1:j])

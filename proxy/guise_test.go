@@ -91,6 +91,37 @@ func TestAnswersNameTheClone(t *testing.T) {
 	}
 }
 
+// TestLittleBecomesNotMuch has a clone answer with lists of names that would be
+// many times as long if all were mapped.
+func TestLittleBecomesNotMuch(t *testing.T) {
+	b := newBench(t, quiet)
+	many := func(r *registry.Registration) {
+		production(r)
+		r.Aliases = nil
+		for n := range 60 {
+			r.Services[fmt.Sprintf("s%d", n)] = r.Services["api"]
+			r.Production[fmt.Sprintf("s%d.shop.example", n)] = fmt.Sprintf("s%d", n)
+		}
+	}
+	for id, field := range map[registry.ID]string{
+		"1": "Content-Security-Policy: img-src" + strings.Repeat(" *.shop.example", 8000),
+		"2": "Link: " + strings.Repeat("<//s1.shop.example>,", 10000),
+		"3": strings.TrimSuffix(strings.Repeat("Content-Security-Policy: img-src"+strings.Repeat(" *.shop.example", 10)+"\r\n", 900), "\r\n"),
+	} {
+		b.bareBackend(id, "HTTP/1.1 200 OK\r\n"+field+"\r\nContent-Length: 7", "the end", many)
+		for _, client := range []*http.Client{b.client, b.h2} {
+			got := b.do(client, "https://www-"+string(id)+"."+hyphen+"/")
+			size := 0
+			for _, values := range got.Header {
+				size += len(strings.Join(values, ""))
+			}
+			if got.StatusCode != 200 || size < len(field) || size > 3<<18 {
+				t.Errorf("clone %s: %d octets became %d, with status %d", id, len(field), size, got.StatusCode)
+			}
+		}
+	}
+}
+
 // TestScriptsOfTheCloneAreAnswered holds that an origin is answered in the form
 // in which it asked, whatever name of the clone that is, and no other's is.
 func TestScriptsOfTheCloneAreAnswered(t *testing.T) {

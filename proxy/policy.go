@@ -11,6 +11,9 @@ import (
 func (g *guise) policy(dst, s []byte) []byte {
 	var directive []byte
 	for len(s) > 0 {
+		if g.isFull(dst) {
+			return append(dst, s...)
+		}
 		n := bytes.IndexAny(s, " \t;,")
 		switch {
 		case n == 0:
