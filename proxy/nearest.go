@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/spelling"
 )
 
 // Bounds of what one page about an unknown name costs.
@@ -78,7 +79,7 @@ func nearest(name string, names []string) []string {
 	}
 	var close []candidate
 	for _, n := range names {
-		if far := editDistance(name, n, limit); far <= limit {
+		if far := spelling.Distance(name, n, limit); far <= limit {
 			close = append(close, candidate{n, far})
 		}
 	}
@@ -88,34 +89,4 @@ func nearest(name string, names []string) []string {
 		out = append(out, c.name)
 	}
 	return out
-}
-
-// editDistance returns how many octets must be inserted, removed or replaced
-// to make b of a, or limit+1 if they are more than limit.
-func editDistance(a, b string, limit int) int {
-	if len(a)-len(b) > limit || len(b)-len(a) > limit {
-		return limit + 1
-	}
-	var room [registry.MaxLabelLen + 1]int // enough for every public name
-	row := append(room[:0], make([]int, len(b)+1)...)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal, best := row[0], i+1
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, diagonal+1)
-			best = min(best, row[j+1])
-		}
-		if best > limit {
-			return limit + 1
-		}
-	}
-	return row[len(b)]
 }

@@ -11,30 +11,6 @@ import (
 	"github.com/clonegate/clonegate/registry"
 )
 
-func TestEditDistance(t *testing.T) {
-	for _, tt := range []struct {
-		a, b  string
-		limit int
-		want  int
-	}{
-		{"", "", 3, 0},
-		{"www-1234", "www-1234", 3, 0},
-		{"www-1234", "www-1235", 3, 1},
-		{"www-1234", "ww-1234", 3, 1},
-		{"ww-1234", "www-1234", 3, 1},
-		{"www-1243", "www-1234", 3, 2},
-		{"kitten", "sitting", 3, 3},
-		{"kitten", "sitting", 2, 3},
-		{"", "abc", 3, 3},
-		{"", "abcd", 3, 4},
-		{"abcd", "wxyz", 3, 4},
-	} {
-		if got := editDistance(tt.a, tt.b, tt.limit); got != tt.want {
-			t.Errorf("editDistance(%q, %q, %d) = %d; want %d", tt.a, tt.b, tt.limit, got, tt.want)
-		}
-	}
-}
-
 func TestNearest(t *testing.T) {
 	names := []string{"1234", "www-1234", "api-1234", "1235", "www-1235", "pr-87", "www-pr-87"}
 	for name, want := range map[string]string{

@@ -2,7 +2,6 @@ package dnsmasq
 
 import (
 	"errors"
-	"slices"
 	"strings"
 )
 
@@ -83,37 +82,4 @@ func fields(value string) []string {
 		out[i] = strings.Trim(out[i], " ")
 	}
 	return out
-}
-
-// nearest returns the known name that a misspelt one is closest to, "" if
-// none is close.
-func nearest(name string, known []string) string {
-	best, bestDistance := "", max(1, len(name)/3)+1
-	for _, k := range known {
-		if d := distance(name, k); d < bestDistance {
-			best, bestDistance = k, d
-		}
-	}
-	return best
-}
-
-// distance is the number of single characters to insert, delete or replace.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := slices.Clone(row)
-		row[0] = i + 1
-		for j := range len(b) {
-			row[j+1] = min(row[j]+1, before[j+1]+1)
-			if cost := before[j]; a[i] == b[j] {
-				row[j+1] = min(row[j+1], cost)
-			} else {
-				row[j+1] = min(row[j+1], cost+1)
-			}
-		}
-	}
-	return row[len(b)]
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/clonegate/clonegate/registry/spelling"
 )
 
 // Parse reads a configuration file and what it includes, and then options in
@@ -177,7 +179,7 @@ func (p *parser) option(name, value string, has bool) {
 
 func didYouMean(name string, options map[string]option) string {
 	known := slices.Sorted(maps.Keys(options))
-	if near := nearest(strings.TrimPrefix(name, "--"), known); near != "" {
+	if near := spelling.Nearest(strings.TrimPrefix(name, "--"), known); near != "" {
 		return "; did you mean " + near + "?"
 	}
 	return ""

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/spelling"
 )
 
 // Bounds of a manifest, far beyond any real one.
@@ -172,7 +173,7 @@ func (c *checker) needs(at, name string, needs, names []string) {
 		case need == name:
 			c.add(at, "host %s needs itself", clip(name))
 		case !slices.Contains(names, need):
-			c.add(at, "there is no host %q%s", clip(need), nearest(need, names))
+			c.add(at, "there is no host %q%s", clip(need), spelling.Suggest(need, names))
 		case slices.Contains(needs[:i], need):
 			c.add(at, "%s stands twice", need)
 		}
@@ -302,7 +303,7 @@ func (c *checker) pool(at string, hosts, known []string) {
 	}
 	for i, h := range hosts {
 		if !slices.Contains(known, h) {
-			c.add(index(at, i), "there is no host %q%s", clip(h), nearest(h, known))
+			c.add(index(at, i), "there is no host %q%s", clip(h), spelling.Suggest(h, known))
 		} else if slices.Contains(hosts[:i], h) {
 			c.add(index(at, i), "%s stands twice", h)
 		}

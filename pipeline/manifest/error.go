@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/clonegate/clonegate/registry"
@@ -59,42 +58,6 @@ func (es Errors) Error() string {
 
 // Is reports that Errors are a registry.ErrInvalid.
 func (es Errors) Is(target error) bool { return target == registry.ErrInvalid }
-
-// nearest returns a hint that names the known word most like s, or all of
-// them if none is.
-func nearest(s string, known []string) string {
-	if len(known) == 0 {
-		return ""
-	}
-	s = clip(s)
-	best := slices.MinFunc(known, func(a, b string) int { return distance(s, a) - distance(s, b) })
-	if distance(s, best) <= max(1, min(len(s), len(best))/2) {
-		return fmt.Sprintf("; did you mean %q?", best)
-	}
-	return "; known are " + strings.Join(known, ", ")
-}
-
-// distance counts the insertions, deletions and replacements between a and b
-// (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
-}
 
 // clip shortens hostile input before it is quoted.
 func clip(s string) string {

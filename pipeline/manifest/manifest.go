@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/spelling"
 )
 
 // FileName is the manifest's name at the root of a template directory.
@@ -179,7 +180,7 @@ func (m *Manifest) Values(given map[string]string) (map[string]string, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if _, declared := m.Params[name]; !declared {
-			fault(name, "param-unknown", fmt.Sprintf("template %s has no parameter %q%s", m.Name, clip(name), nearest(name, slices.Sorted(maps.Keys(m.Params)))))
+			fault(name, "param-unknown", fmt.Sprintf("template %s has no parameter %q%s", m.Name, clip(name), spelling.Suggest(name, slices.Sorted(maps.Keys(m.Params)))))
 		} else if !isText(given[name]) {
 			fault(name, "param-text", "the value holds a NUL or is longer than 64 KiB")
 		}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/spelling"
 )
 
 // production checks the names of production and its cookies. That no name lies
@@ -23,7 +24,7 @@ func (c *checker) production(m *Manifest) {
 		case seen[key]:
 			c.add(at, "%s stands twice, in two spellings", key)
 		case !slices.Contains(services, service):
-			c.add(at, "there is no service %q%s", clip(service), nearest(service, services))
+			c.add(at, "there is no service %q%s", clip(service), spelling.Suggest(service, services))
 		}
 		seen[key] = true
 	}

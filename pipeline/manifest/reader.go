@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/clonegate/clonegate/registry/spelling"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
 )
@@ -105,7 +106,7 @@ func (r *reader) fields(n ast.Node, path string, known map[string]field) {
 	r.entries(n, path, func(key string, at, value ast.Node) {
 		read, ok := known[key]
 		if !ok {
-			r.add(at, path, "unknown key %q%s", clip(key), nearest(key, slices.Sorted(maps.Keys(known))))
+			r.add(at, path, "unknown key %q%s", clip(key), spelling.Suggest(key, slices.Sorted(maps.Keys(known))))
 			return
 		}
 		read(value, join(path, key))

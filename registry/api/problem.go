@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/spelling"
 	"github.com/danielgtaylor/huma/v2"
 )
 
@@ -250,7 +251,7 @@ func mistakeOf(ctx huma.Context, d *huma.ErrorDetail) Mistake {
 				known = append(known, p.Name)
 			}
 		}
-		f.Detail = "this operation has no such query parameter" + suggest(strings.TrimPrefix(d.Location, "query."), known)
+		f.Detail = "this operation has no such query parameter" + spelling.Suggest(strings.TrimPrefix(d.Location, "query."), known)
 	case strings.HasPrefix(d.Message, "expected required property"):
 		f.Rule = "required"
 	case d.Location == "body": // what the schema let through and the type did not

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/clonegate/clonegate/registry/spelling"
 	"github.com/danielgtaylor/huma/v2"
 )
 
@@ -150,7 +151,7 @@ func (c *checker) object(schema *huma.Schema) error {
 		seen[key] = true
 		member, known := member(schema, key)
 		if !known {
-			if err := c.mistake("unknown-key", "key %q is not known here%s", clip(key), suggest(key, slices.Collect(maps.Keys(schema.Properties)))); err != nil {
+			if err := c.mistake("unknown-key", "key %q is not known here%s", clip(key), spelling.Suggest(key, slices.Sorted(maps.Keys(schema.Properties)))); err != nil {
 				return err
 			}
 		}

@@ -6,25 +6,12 @@ import (
 	"errors"
 	"io"
 	"reflect"
-	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/clonegate/clonegate/registry"
 	"github.com/danielgtaylor/huma/v2"
 )
-
-func TestNearest(t *testing.T) {
-	known := []string{"instance", "owner", "services", "hosts", "ttl"}
-	for word, want := range map[string]string{
-		"owwner": "owner", "Owner": "owner", "onwer": "owner", "service": "services", "sevrices": "services",
-		"hostss": "hosts", "tl": "ttl", "tll": "ttl", "xyz": "", "": "", "colour": "", strings.Repeat("o", 1000): "",
-	} {
-		if got := nearest(word, known); got != want {
-			t.Errorf("nearest(%.20q) = %q, want %q", word, got, want)
-		}
-	}
-}
 
 // FuzzCheckJSON holds the checker against encoding/json: what it lets through
 // is one JSON document in which nothing is said twice or unheard, and what it

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/clonegate/clonegate/registry"
+	"github.com/clonegate/clonegate/registry/spelling"
 )
 
 // A TemplateSummary is one template in a list.
@@ -108,7 +109,7 @@ func (a *API) unknownTemplate(name string) error {
 			known = append(known, t.Name)
 		}
 	}
-	return fmt.Errorf("template %s: %w%s", name, registry.ErrNotFound, suggest(name, known))
+	return fmt.Errorf("template %s: %w%s", name, registry.ErrNotFound, spelling.Suggest(name, known))
 }
 
 // withoutManifest returns t as lists and streams show it.

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"strings"
 
+	"github.com/clonegate/clonegate/registry/spelling"
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
@@ -132,11 +132,7 @@ func (d *decoder) unknown(src source, key ast.Node, path, name string, t reflect
 	if path != "" {
 		where = " in " + path
 	}
-	if near := nearest(name, fieldKeys(t)); near != "" {
-		d.fault(src, key, "unknown key %q%s; did you mean %q?", name, where, near)
-		return
-	}
-	d.fault(src, key, "unknown key %q%s; known are %s", name, where, strings.Join(fieldKeys(t), ", "))
+	d.fault(src, key, "unknown key %q%s%s", name, where, spelling.Suggest(name, fieldKeys(t)))
 }
 
 // list reads a sequence, which replaces the list that was there.

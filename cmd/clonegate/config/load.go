@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/clonegate/clonegate/registry/spelling"
 )
 
 // Reference is the documented configuration file in which every key has its
@@ -91,11 +93,7 @@ func (d *decoder) set(name, path, text string, root reflect.Value) {
 		}
 		paths = append(paths, k.Path)
 	}
-	message := fmt.Sprintf("unknown key %q; known are %s", path, strings.Join(paths, ", "))
-	if near := nearest(path, paths); near != "" {
-		message = fmt.Sprintf("unknown key %q; did you mean %q?", path, near)
-	}
-	d.problems = append(d.problems, Problem{Place: name, Message: message})
+	d.problems = append(d.problems, Problem{Place: name, Message: fmt.Sprintf("unknown key %q%s", path, spelling.Suggest(path, paths))})
 }
 
 // setKey applies a value that stands alone. A list of plain values may be
