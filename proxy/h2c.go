@@ -3,10 +3,14 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/netip"
 	"net/textproto"
 	"net/url"
 	"slices"
@@ -89,14 +93,44 @@ func (h *h2c) forward(ctx context.Context, c client, x *exchange, p *pool) *refu
 	return nil
 }
 
+// A refusedError says that an endpoint would not begin with a request (RFC 9113
+// §8.7), again and again.
+type refusedError struct {
+	addr  netip.AddrPort
+	spent bool // its body was read, so nobody else can have it
+}
+
+func (e *refusedError) Error() string { return fmt.Sprintf("%s: it refuses requests", e.addr) }
+
+// maxRefusals is how often an endpoint may refuse a request. The transport would
+// ask again for a minute; once is for connections that are just being closed.
+const maxRefusals = 2
+
 // trip sends a request to one endpoint and returns its answer.
 func (h *h2c) trip(req *http.Request, e *endpoint) (*http.Response, error) {
-	req = req.WithContext(context.WithValue(req.Context(), endpointKey{}, e))
+	ctx, cancel := context.WithCancelCause(context.WithValue(req.Context(), endpointKey{}, e))
+	asked := 0
+	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+		if asked++; asked > maxRefusals {
+			cancel(&refusedError{addr: e.addr})
+		}
+	}}))
+	if body, ok := req.Body.(*bodyReader); ok {
+		req.GetBody = func() (io.ReadCloser, error) { // the request was refused
+			if body.begun.Load() {
+				return nil, &refusedError{e.addr, true}
+			}
+			return body, nil
+		}
+	}
 	to := *req.URL
 	to.Scheme, to.Host = "http", e.key
 	req.URL = &to
 	res, err := h.transport.RoundTrip(req)
 	if err != nil {
+		if refused, ok := errors.AsType[*refusedError](context.Cause(ctx)); ok {
+			return nil, refused
+		}
 		return nil, err
 	}
 	for _, is := range res.Header["Clonegate-Clone"] {
@@ -140,8 +174,8 @@ func (h *h2c) reply(ctx context.Context, c client, x *exchange, res *http.Respon
 	}
 	buf := h.e.small.get()
 	defer h.e.small.put(buf)
-	for {
-		n, err := res.Body.Read(*buf)
+	n, err := readFirst(c, res.Body, *buf)
+	for ; ; n, err = res.Body.Read(*buf) {
 		if n > 0 && (c.write((*buf)[:n]) != nil || c.flush() != nil) {
 			x.reason = ClientGone
 			return
@@ -163,6 +197,30 @@ func (h *h2c) reply(ctx context.Context, c client, x *exchange, res *http.Respon
 			c.flush()
 		}
 	}
+}
+
+// headAhead is how long the head of an answer waits for the first octets of the
+// body, to leave with them.
+const headAhead = 5 * time.Millisecond
+
+// readFirst reads the first octets of a body. If they do not come at once, the
+// head goes ahead: this may be a stream.
+func readFirst(c client, body io.Reader, buf []byte) (int, error) {
+	var mu sync.Mutex
+	came := false // guarded by mu
+	ahead := time.AfterFunc(headAhead, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !came {
+			c.flush() // what it meets, the next write meets
+		}
+	})
+	n, err := body.Read(buf)
+	ahead.Stop()
+	mu.Lock()
+	defer mu.Unlock()
+	came = true
+	return n, err
 }
 
 // outbound makes the request that goes to a clone out of a client's and the

@@ -175,6 +175,7 @@ func blame(e *endpoint, err error) (r *refusal, fault, unsent bool) {
 	var busy *busyError
 	var gone *clientError
 	var stranger *strangerError
+	var unwilling *refusedError
 	switch {
 	case errors.As(err, &gone):
 		return gone.refusal, false, false
@@ -186,6 +187,8 @@ func blame(e *endpoint, err error) (r *refusal, fault, unsent bool) {
 		return &refusal{NoEndpoint, ""}, false, true
 	case errors.Is(err, errSilent):
 		return &refusal{UpstreamTimeout, ""}, true, false
+	case errors.As(err, &unwilling):
+		return &refusal{Overloaded, unwilling.Error()}, false, !unwilling.spent
 	case errors.As(err, &stranger):
 		return &refusal{Untrusted, fmt.Sprintf("%s: %v", e.addr, err)}, true, false
 	case errors.As(err, &dial) && dial.reason == AddressRefused:
