@@ -34,6 +34,9 @@ const (
 	lifeAge = 30 * 24 * 3600
 	// maxExpired is how many fields at most expire cookies in one answer.
 	maxExpired = 256
+	// maxCookieName is how long the name of a cookie may be that is expired, and
+	// maxCookiePath its path, in octets: browsers take no longer path.
+	maxCookieName, maxCookiePath = 256, 1024
 )
 
 // lifeTag returns what stands for one life of a clone in cookies.
@@ -142,7 +145,10 @@ func (x *exchange) cookieNames() []string {
 			continue
 		}
 		for name := range cookies(in.Value(f)) {
-			if len(out) < maxExpired && len(name) > 0 && !x.target.cookies.has(name) && !slices.Contains(out, string(name)) {
+			if len(name) == 0 || len(name) > maxCookieName || x.target.cookies.has(name) {
+				continue
+			}
+			if len(out) < maxExpired && !slices.Contains(out, string(name)) {
 				out = append(out, string(name))
 			}
 		}
@@ -157,13 +163,14 @@ func pathsAbove(target []byte) []string {
 	if i := bytes.IndexByte(path, ';'); i >= 0 {
 		path = path[:i] // no attribute can hold it
 	}
+	path = path[:min(len(path), maxCookiePath+1)] // one more, so that a path that is cut is known
 	out := []string{"/"}
 	for i := 1; i < len(path) && len(out) < maxExpired; i++ {
 		if path[i] == '/' {
 			out = append(out, string(path[:i]), string(path[:i+1]))
 		}
 	}
-	if len(path) > 1 && path[len(path)-1] != '/' {
+	if len(path) > 1 && len(path) <= maxCookiePath && path[len(path)-1] != '/' {
 		out = append(out, string(path))
 	}
 	return out
