@@ -132,7 +132,7 @@ func (c *portConn) Read(b []byte) (int, error) {
 // How often a port is looked for among those that may be used before a pause,
 // and how long that is.
 const (
-	portTries = 32
+	portTries = 8
 	portPause = 5 * time.Millisecond
 )
 

@@ -43,7 +43,8 @@ func (s *sidecar) run(ctx context.Context) error {
 	s.metrics = prometheus.NewRegistry()
 	server, err := dnsd.New(dnsd.Config{
 		Directory: noClones{}, ResolvConf: os.DevNull, CacheEntries: cacheEntries(s.cfg), Habits: s.cfg.Habits,
-		Log: s.log, Metrics: s.metrics,
+		RateLimit: dnsd.RateLimit{PerSecond: worldRate, Slip: 2},
+		Log:       s.log, Metrics: s.metrics,
 	})
 	if err != nil {
 		return err
@@ -80,6 +81,10 @@ func (s *sidecar) rulesAt(a dnsmasq.Address) dnsd.Rules {
 	}
 	return s.mirror.Ahead(rules)
 }
+
+// worldRate is how many answers a second one network gets by UDP at listeners
+// of auth-server, where anybody can write anybody's address under a question.
+const worldRate = 1000
 
 // sidecarCache is how many answers are kept unless cache-size says; dnsmasq's
 // default of 150 is for home routers.

@@ -140,8 +140,10 @@ func findZone(zones []*authZone, name string) *authZone {
 		if !z.has(name) || best != nil && len(best.domain) >= len(z.domain) {
 			continue
 		}
-		if a, whole := fromReverse(name); whole && z.network.IsValid() && !z.network.Contains(a) {
-			continue // the rest of its octet belongs to somebody else
+		if z.network.IsValid() {
+			if a, whole := fromReverse(name); whole && !z.network.Contains(a) {
+				continue // the rest of its octet belongs to somebody else
+			}
 		}
 		best = z
 	}

@@ -154,7 +154,7 @@ func addUnapplied(o map[string]option) {
 		notRewrite: "alias ignore-address",
 		notDynamic: "dynamic-host",
 		notHabit:   "do-0x20-encode no-0x20-encode",
-		notDHCP:    "no-dhcp-interface no-dhcpv4-interface no-dhcpv6-interface bridge-interface shared-network",
+		notDHCP:    "no-dhcp-interface no-dhcpv4-interface no-dhcpv6-interface bridge-interface shared-network tag-if",
 	} {
 		for name := range strings.FieldsSeq(names) {
 			o[name] = option{not: why}

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -288,6 +290,27 @@ func TestCoverage(t *testing.T) {
 	}
 }
 
+// TestEveryOption: whatever dnsmasq 2.90 has as an option is known here.
+func TestEveryOption(t *testing.T) {
+	help, err := exec.Command(oraclePath(t), "--help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := regexp.MustCompile(`--([A-Za-z0-9-]+)(=)?`).FindAllStringSubmatch(string(help), -1)
+	if len(options) < 150 {
+		t.Fatalf("dnsmasq lists %d options only", len(options))
+	}
+	for _, o := range options {
+		line := o[1]
+		if o[2] != "" {
+			line += "=x"
+		}
+		if _, err := dnsmasq.ParseText("x", line); err != nil && strings.Contains(err.Error(), "no such option") {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
 // TestRemarks: what is applied in part says which part is not.
 func TestRemarks(t *testing.T) {
 	cfg := parse(t, "server=/a.example/192.0.2.1#5353@eth0", "local-ttl=1", "conf-file=/dev/null")
@@ -324,6 +347,7 @@ func TestSpelling(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(mustAndShould)
 	f.Add("address=/#/1.2.3.4\nserver=//1.2.3.4\nserver=/*x/#\nlocal=/\n")
+	f.Add("auth-server=ns.x,127.0.0.1\nauth-zone=x,10.0.0.0/8,fd00::/64,exclude:10.1.1.1\nauth-soa=1,a@b,2\ncname=*.x.example,y\nhost-record=a,10.0.0.1\n")
 	f.Add("txt-record=a,\"\\t\\n\",b\nsrv-host=_a._b\ndomain=x,10.0.0.0/8,local\nsynth-domain=x,fd00::/64,p-*\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, word := range []string{"conf-file", "conf-dir", "servers-file", "hostsdir", "addn-hosts", "resolv-file"} {
@@ -342,6 +366,9 @@ func FuzzParse(f *testing.F) {
 		for _, name := range []string{".", "a.", "x.example.", "p-1.x.", "1.0.0.10.in-addr.arpa."} {
 			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypePTR, dns.TypeTXT, dns.TypeANY} {
 				q := dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
+				if r.Authority().Answer(q) == nil {
+					t.Errorf("%s: no answer for the world", name)
+				}
 				a := r.Answer(q)
 				if a == nil {
 					if len(r.Route(q).Servers()) == 0 {
