@@ -68,6 +68,45 @@ func TestReadyAnswersCostNoMemory(t *testing.T) {
 	}
 }
 
+// TestLimitedAnswersCostNoMemory: neither do answers that are counted, sent
+// truncated, or not sent.
+func TestLimitedAnswersCostNoMemory(t *testing.T) {
+	f, _ := hitFronts(t)
+	var err error
+	if f.limiter, err = newLimiter(RateLimit{PerSecond: 20, Slip: 2}, f.log); err != nil {
+		t.Fatal(err)
+	}
+	packet := askedAs(1, "www-1234.test_envs.localhost.")
+	w, client := f.newWorker(), netip.MustParseAddrPort("198.51.100.1:4242")
+	sent, truncated := 0, 0
+	if n := testing.AllocsPerRun(1000, func() {
+		if reply, _ := w.take(packet, client, false); reply != nil {
+			sent++
+			truncated += int(reply[2] >> 1 & 1)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations, want none", n)
+	}
+	// The first 100 are whole; the clock may have let in one more now and then.
+	if truncated < 400 || sent < truncated+100 || sent > 800 {
+		t.Errorf("%d replies were sent, %d of them truncated", sent, truncated)
+	}
+}
+
+// BenchmarkLimiter is the decision about one answer.
+func BenchmarkLimiter(b *testing.B) {
+	l, err := newLimiter(RateLimit{PerSecond: 1000, Slip: 2}, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	client, now := netip.MustParseAddr("198.51.100.1"), time.Now()
+	for b.Loop() {
+		now = now.Add(2 * time.Millisecond)
+		l.judge(client, now)
+	}
+}
+
 // hitFronts returns listeners without sockets over a registry with the clone
 // 1234 in it, and a cache with two answers.
 func hitFronts(t testing.TB) (authoritative, resolver *front) {
