@@ -153,12 +153,12 @@ func quiet(c *proxy.Config) { c.AccessLog = nil }
 
 // allocations returns how many a request costs: client, gateway and endpoint.
 // The collector stays away meanwhile, because it empties every pool.
-func (c *bareClient) allocations(t testing.TB) float64 {
+func allocations(t testing.TB, turn func(testing.TB)) float64 {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	for range 50 {
-		c.turn(t)
+		turn(t)
 	}
-	return testing.AllocsPerRun(200, func() { c.turn(t) })
+	return testing.AllocsPerRun(200, func() { turn(t) })
 }
 
 // TestNothingIsAllocated holds that a request on the steady path leaves nothing
@@ -173,10 +173,10 @@ func TestNothingIsAllocated(t *testing.T) {
 			b := newBench(t, quiet)
 			tt := b.stage(tt)
 			c := b.bareClient(tt.request)
-			got := c.allocations(t)
+			got := allocations(t, c.turn)
 			bare := *b
 			bare.addr = bareTLS(t, c.buf[:c.size])
-			if want := bare.bareClient(tt.request).allocations(t); got > want {
+			if want := allocations(t, bare.bareClient(tt.request).turn); got > want {
 				t.Errorf("%v allocations a request; a bare server has %v", got, want)
 			}
 		})
@@ -310,16 +310,6 @@ func (c *bareClient2) read(t testing.TB) (ended bool) {
 	return ended
 }
 
-// allocations returns how many a request costs: client, gateway and endpoint.
-// The collector stays away meanwhile, because it empties every pool.
-func (c *bareClient2) allocations(t testing.TB) float64 {
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	for range 50 {
-		c.turn(t)
-	}
-	return testing.AllocsPerRun(200, func() { c.turn(t) })
-}
-
 // TestLittleIsAllocatedOverHTTP2 holds that a request over HTTP/2 allocates at
 // most twice from the client to the endpoint and back, beside what crypto/tls
 // leaves on either side: what a client spends on a server of one answer.
@@ -332,13 +322,13 @@ func TestLittleIsAllocatedOverHTTP2(t *testing.T) {
 			b := newBench(t, quiet)
 			tt := b.stage(tt)
 			c := b.bareClient2(tt)
-			got := c.allocations(t)
+			got := allocations(t, c.turn)
 			answer := make([]byte, c.size)
 			n := c.size - 9
 			copy(answer, []byte{byte(n >> 16), byte(n >> 8), byte(n), byte(h2.FrameHeaders), byte(h2.FlagHeadersEndStream)})
 			bare := *b
 			bare.addr = bareTLS(t, answer)
-			want := bare.bareClient2(tt).allocations(t)
+			want := allocations(t, bare.bareClient2(tt).turn)
 			t.Logf("%v allocations a request; a bare server has %v", got, want)
 			if got > want+2 {
 				t.Errorf("%v allocations a request; a bare server has %v", got, want)

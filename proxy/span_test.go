@@ -124,10 +124,10 @@ func TestUnsampledRequestsAllocateNothing(t *testing.T) {
 		b := newBench(t, quiet, traced(tracetest.NewSpanRecorder(), 1<<60))
 		b.bareBackend("1", tt.head, tt.body)
 		c := b.bareClient(request)
-		got := c.allocations(t)
+		got := allocations(t, c.turn)
 		bare := *b
 		bare.addr = bareTLS(t, c.buf[:c.size])
-		if want := bare.bareClient(request).allocations(t); got > want {
+		if want := allocations(t, bare.bareClient(request).turn); got > want {
 			t.Errorf("%s: %v allocations a request; a bare server has %v", name, got, want)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
 	"os"
@@ -20,7 +19,6 @@ import (
 	"time"
 
 	"github.com/clonegate/clonegate/proxy"
-	"github.com/clonegate/clonegate/registry"
 )
 
 // each runs a test over HTTP/1.1 and HTTP/2.
@@ -314,175 +312,6 @@ func TestBrokenBodyIsTheClientsFault(t *testing.T) {
 	if n := len(b.log.records("endpoint is benched")); n > 0 {
 		t.Errorf("the endpoint was benched %d times for the client's chunks", n)
 	}
-}
-
-func TestStalledUpload(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, func(c *proxy.Config) { c.Limits.StallTimeout = 800 * time.Millisecond })
-	b.serve("1", func(w http.ResponseWriter, r *http.Request) {
-		n, err := io.Copy(io.Discard, r.Body)
-		fmt.Fprint(w, n, err)
-	})
-	c := b.dialTLS("www-1." + zone)
-	io.WriteString(c, "POST / HTTP/1.1\r\nHost: www-1."+zone+"\r\nContent-Length: 10\r\n\r\n")
-	for range 5 { // progress resets the clock
-		time.Sleep(200 * time.Millisecond)
-		io.WriteString(c, "x")
-	}
-	start := time.Now()
-	exchangeRaw(t, c, "").wantReason(t, 408, proxy.BodyTimeout)
-	if d := time.Since(start); d > 4*time.Second {
-		t.Errorf("it took %s to give up; want 0.8 s", d)
-	}
-}
-
-// TestStalledDownload has a client that stops reading. Its connection is cut,
-// and the clone's with it.
-func TestStalledDownload(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, func(c *proxy.Config) { c.Limits.StallTimeout = 200 * time.Millisecond })
-	cut := make(chan error, 1)
-	b.serve("1", func(w http.ResponseWriter, r *http.Request) {
-		_, err := io.CopyN(w, zeros{}, 1<<30)
-		cut <- err
-	})
-	b.each(t, func(t *testing.T, c *http.Client) {
-		res, err := c.Get("https://www-1." + zone + "/")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		select {
-		case err := <-cut:
-			if err == nil {
-				t.Error("the clone sent everything")
-			}
-		case <-time.After(5 * time.Second):
-			t.Error("the clone still waits for the client after 5 s")
-		}
-	})
-}
-
-// TestQuietStreamsStay keeps an event stream and a stream both ways open for
-// much longer than any deadline, without an octet.
-func TestQuietStreamsStay(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, func(c *proxy.Config) {
-		l := &c.Limits
-		l.StallTimeout, l.ResponseTimeout, l.HeadTimeout = 250*time.Millisecond, 250*time.Millisecond, 250*time.Millisecond
-	})
-	b.serve("1", func(w http.ResponseWriter, r *http.Request) {
-		http.NewResponseController(w).EnableFullDuplex()
-		w.(http.Flusher).Flush()
-		time.Sleep(500 * time.Millisecond)
-		io.WriteString(w, "awake")
-		if r.Method == "POST" {
-			w.(http.Flusher).Flush()
-			io.Copy(w, r.Body)
-		}
-	})
-	b.each(t, func(t *testing.T, c *http.Client) {
-		if got := b.do(c, "https://www-1."+zone+"/"); got.body != "awake" {
-			t.Errorf("events: got %q", got.body)
-		}
-		r, w := io.Pipe()
-		req, _ := http.NewRequest("POST", "https://www-1."+zone+"/", r)
-		res, err := c.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		octets := make([]byte, 5)
-		io.ReadFull(res.Body, octets)
-		time.Sleep(500 * time.Millisecond)
-		io.WriteString(w, " and well")
-		w.Close()
-		rest, err := io.ReadAll(res.Body)
-		if string(octets)+string(rest) != "awake and well" || err != nil {
-			t.Errorf("both ways: got %q, %v", string(octets)+string(rest), err)
-		}
-	})
-}
-
-// TestH2CStreams speaks to a service as gRPC does: HTTP/2 without TLS behind the
-// gateway, messages both ways, the status in trailers.
-func TestH2CStreams(t *testing.T) {
-	b := newBench(t, func(c *proxy.Config) { c.Limits.ResponseTimeout = 100 * time.Millisecond })
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor != 2 || r.Header.Get("Te") != "trailers" {
-			t.Errorf("the clone got %s with TE %q", r.Proto, r.Header.Get("Te"))
-		}
-		w.Header().Set("Content-Type", "application/grpc")
-		in := bufio.NewScanner(r.Body)
-		for in.Scan() {
-			time.Sleep(150 * time.Millisecond) // the head comes with the first message
-			fmt.Fprintln(w, "echo", in.Text())
-			w.(http.Flusher).Flush()
-		}
-		w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
-	}))
-	s.Config.Protocols = new(http.Protocols)
-	s.Config.Protocols.SetUnencryptedHTTP2(true)
-	s.Start()
-	defer s.Close()
-	b.register("1", map[string]registry.ServiceRegistration{"grpc": {Endpoints: []string{s.Listener.Addr().String()}, Protocol: registry.H2C}})
-
-	r, w := io.Pipe()
-	go fmt.Fprintln(w, "one")
-	req, _ := http.NewRequest("POST", "https://grpc-1."+zone+"/shop.Stock/Watch", r)
-	req.Header.Set("Content-Type", "application/grpc")
-	req.Header.Set("Te", "trailers")
-	res, err := b.h2.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	in := bufio.NewReader(res.Body)
-	for i, word := range []string{"one", "two", "three"} {
-		if i > 0 {
-			fmt.Fprintln(w, word)
-		}
-		if line, err := in.ReadString('\n'); line != "echo "+word+"\n" {
-			t.Fatalf("got %q, %v; want the echo of %s", line, err, word)
-		}
-	}
-	w.Close()
-	if rest, err := io.ReadAll(in); len(rest) > 0 || err != nil || res.Trailer.Get("Grpc-Status") != "0" {
-		t.Errorf("then %q, %v, status %q; want the end and status 0", rest, err, res.Trailer.Get("Grpc-Status"))
-	}
-}
-
-// TestProtocolsOfEndpoints asks services that speak TLS, and HTTP/2 without it.
-func TestProtocolsOfEndpoints(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, func(c *proxy.Config) { c.Limits.ResponseTimeout = 500 * time.Millisecond })
-	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/silent" {
-			<-r.Context().Done()
-		}
-		fmt.Fprint(w, r.Proto, " ", r.TLS != nil)
-	})
-	secure := httptest.NewTLSServer(h)
-	defer secure.Close()
-	h2c := httptest.NewUnstartedServer(h)
-	h2c.Config.Protocols = new(http.Protocols)
-	h2c.Config.Protocols.SetUnencryptedHTTP2(true)
-	h2c.Start()
-	defer h2c.Close()
-	b.register("1", map[string]registry.ServiceRegistration{
-		"secure": {Endpoints: []string{secure.Listener.Addr().String()}, Protocol: registry.HTTPS},
-		"fast":   {Endpoints: []string{h2c.Listener.Addr().String()}, Protocol: registry.H2C},
-		"wrong":  {Endpoints: []string{h2c.Listener.Addr().String()}, Protocol: registry.HTTPS},
-	})
-	b.each(t, func(t *testing.T, c *http.Client) {
-		for service, want := range map[string]string{"secure": "HTTP/1.1 true", "fast": "HTTP/2.0 false"} {
-			if got := b.do(c, "https://"+service+"-1."+zone+"/"); got.body != want {
-				t.Errorf("%s: got %d %q; want %q", service, got.StatusCode, got.body, want)
-			}
-		}
-		b.do(c, "https://wrong-1."+zone+"/").wantReason(t, 502, proxy.UpstreamBroken)
-		b.do(c, "https://fast-1."+zone+"/silent").wantReason(t, 504, proxy.UpstreamTimeout)
-	})
 }
 
 // TestEarlyAnswer has a clone answer before it has read the upload.

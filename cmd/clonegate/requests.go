@@ -62,18 +62,10 @@ the clone or an alias.`,
 			if err != nil {
 				return err
 			}
-			path := "/v1/clones/" + string(clone.ID) + "/requests"
 			if follow {
-				return a.followRequests(cmd.Context(), c, path, query)
+				return a.followRequests(cmd.Context(), c, clone, query)
 			}
-			var list proxyapi.RequestList
-			if _, err := c.Do(cmd.Context(), client.Request{Method: http.MethodGet, Path: path, Query: query}, &list); err != nil {
-				return err
-			}
-			if archive != "" {
-				return a.writeArchive(archive, clone, list.Requests)
-			}
-			return a.result(&list, func(w io.Writer) { printRequests(w, list.Requests) })
+			return a.listRequests(cmd.Context(), c, clone, query, archive)
 		},
 	}
 	f := cmd.Flags()
@@ -84,6 +76,23 @@ the clone or an alias.`,
 		f.String(fl.name, "", fl.usage)
 	}
 	return cmd
+}
+
+func requestsPath(clone *api.Clone) string {
+	return client.Path("v1", "clones", string(clone.ID), "requests")
+}
+
+// listRequests shows a clone's requests, or writes them to an archive unless its
+// name is empty.
+func (a *app) listRequests(ctx context.Context, c *client.Client, clone *api.Clone, query url.Values, archive string) error {
+	var list proxyapi.RequestList
+	if _, err := c.Do(ctx, client.Request{Method: http.MethodGet, Path: requestsPath(clone), Query: query}, &list); err != nil {
+		return err
+	}
+	if archive != "" {
+		return a.writeArchive(archive, clone, list.Requests)
+	}
+	return a.result(&list, func(w io.Writer) { printRequests(w, list.Requests) })
 }
 
 // printRequests prints records in columns.
@@ -150,9 +159,9 @@ func took(m proxy.Micros) string {
 }
 
 // followRequests prints records as they come.
-func (a *app) followRequests(ctx context.Context, c *client.Client, path string, query url.Values) error {
+func (a *app) followRequests(ctx context.Context, c *client.Client, clone *api.Clone, query url.Values) error {
 	over := errors.New("the clone's life is over")
-	err := c.Stream(ctx, path, query, "", func(m client.Message) error {
+	err := c.Stream(ctx, requestsPath(clone), query, "", func(m client.Message) error {
 		switch m.Event {
 		case proxyapi.KindMissed:
 			var missed proxyapi.Missed
