@@ -15,7 +15,7 @@ import (
 const (
 	maxCacheEntries = 20_000
 	maxCacheBytes   = 32 << 20
-	entryOverhead   = 256 // octets an entry costs beside its name and message
+	entryOverhead   = 640 // octets an entry costs beside its name and message
 )
 
 // How long answers of upstreams are kept.

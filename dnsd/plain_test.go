@@ -2,7 +2,9 @@ package dnsd
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -141,4 +143,42 @@ func mustRR(t testing.TB, text string) dns.RR {
 		t.Fatal(err)
 	}
 	return rr
+}
+
+// TestEntryOverhead: what an entry is said to cost is about what it costs.
+func TestEntryOverhead(t *testing.T) {
+	const n = 5000
+	flight := plainFlight(t, question{name: "www.example.", qtype: dns.TypeA})
+	query := flight.view.upstreamQuery(flight.q, netip.AddrPort{}, true)
+	m := new(dns.Msg)
+	if err := m.Unpack(query); err != nil {
+		t.Fatal(err)
+	}
+	m.Response, m.Compress = true, true
+	m.Answer = []dns.RR{mustRR(t, m.Question[0].Name+" 60 IN A 198.18.0.1")}
+	p, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCache(4*n, maxCacheBytes)
+	before := heap()
+	for i := range n {
+		flight.key.name = fmt.Sprintf("n%d.a-name-of-usual-length.example.", i)
+		c.put(flight.plain(bytes.Clone(p), query, maxUpstreamUDP, time.Now()))
+	}
+	took := int(heap() - before)
+	entries, said := c.size()
+	if entries != n || said < took*8/10 || said > took*14/10 {
+		t.Errorf("%d entries are said to take %d octets each, and take %d", entries, said/n, took/n)
+	}
+	runtime.KeepAlive(c)
+}
+
+// heap returns how many octets of the heap are in use.
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
