@@ -55,13 +55,12 @@ func (v *View) Lookup(sub string) (t Target, ok bool) {
 
 // lookupOwned finds what a label that a clone owns stands for.
 func (v *View) lookupOwned(label string) (Target, bool) {
-	if id, owned := v.labels.get(label); owned {
-		if c, known := v.clones.get(string(id)); known {
-			service, base := splitLabel(c, label)
-			return Target{Clone: c, Service: service, Base: base}, true
-		}
+	c, owned := v.labels.get(label)
+	if !owned {
+		return Target{}, false
 	}
-	return Target{}, false
+	service, base := splitLabel(c, label)
+	return Target{Clone: c, Service: service, Base: base}, true
 }
 
 // lookupDeep finds what a name of several labels stands for, given the last of

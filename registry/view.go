@@ -20,7 +20,7 @@ type View struct {
 	zones    *Zones
 	revision atomic.Uint64
 	clones   table[*Clone]
-	labels   table[ID]     // public label → the clone that owns it
+	labels   table[*Clone] // public label → the clone that owns it
 	members  atomic.Uint64 // counts clones that came or went
 	ids      atomic.Pointer[sortedIDs]
 
@@ -36,7 +36,7 @@ func newView(zones *Zones) *View {
 	return &View{
 		zones:     zones,
 		clones:    newTable[*Clone](),
-		labels:    newTable[ID](),
+		labels:    newTable[*Clone](),
 		templates: map[string]*Template{},
 		channels:  map[string]*Channel{},
 		tokens:    map[string]*Token{},
@@ -200,9 +200,8 @@ func (v *View) apply(ch Change) {
 	v.changes.add(ch)
 }
 
-// applyClone swaps the clone's value first and its labels after: a label that
-// is new finds the new value, and one that is gone finds a value that no
-// longer has it.
+// applyClone swaps the clone's value first and its labels after. A label finds
+// a value that has it, the old one or the new one, until it is gone.
 func (v *View) applyClone(c *Clone) {
 	old, existed := v.clones.get(string(c.ID))
 	v.clones.put(string(c.ID), c)
@@ -211,15 +210,15 @@ func (v *View) applyClone(c *Clone) {
 	}
 	now := c.PublicLabels()
 	for _, label := range now {
-		if owner, owned := v.labels.get(label); !owned || owner == c.ID || !c.State.Over() {
-			v.labels.put(label, c.ID)
+		if owner, owned := v.labels.get(label); !owned || owner.ID == c.ID || !c.State.Over() {
+			v.labels.put(label, c)
 		}
 	}
 	if !existed {
 		return
 	}
 	for _, label := range old.PublicLabels() {
-		if owner, owned := v.labels.get(label); owned && owner == c.ID && !slices.Contains(now, label) {
+		if owner, owned := v.labels.get(label); owned && owner.ID == c.ID && !slices.Contains(now, label) {
 			v.labels.remove(label)
 		}
 	}
@@ -232,7 +231,7 @@ func (v *View) forget(id ID) {
 		return
 	}
 	for _, label := range c.PublicLabels() {
-		if owner, owned := v.labels.get(label); owned && owner == id {
+		if owner, owned := v.labels.get(label); owned && owner.ID == id {
 			v.labels.remove(label)
 		}
 	}

@@ -208,8 +208,10 @@ func (t *tx) owner(label string) ID {
 	if id, ok := t.labels[label]; ok {
 		return id
 	}
-	id, _ := t.r.view.labels.get(label)
-	return id
+	if c, ok := t.r.view.labels.get(label); ok {
+		return c.ID
+	}
+	return ""
 }
 
 // next returns the revision of the change about to be put.
