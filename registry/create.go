@@ -27,8 +27,7 @@ func (r *Registry) Create(ctx context.Context, by Actor, req CreateRequest) (*Cl
 	if err != nil {
 		return nil, err
 	}
-	err = r.write(ctx, func(t *tx) error {
-		want = want.clone()
+	err = r.write(ctx, func(t *tx) (err error) {
 		if want.ID, err = t.allocate(); err != nil {
 			return err
 		}

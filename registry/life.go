@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -64,7 +65,7 @@ func (r *Registry) Register(ctx context.Context, by Actor, id ID, reg Registrati
 	}
 	var now *Clone
 	var isNew bool
-	err = r.write(ctx, func(t *tx) error {
+	err = r.write(ctx, func(t *tx) (err error) {
 		now, isNew, err = t.register(id, want, by, takeover)
 		return err
 	})
@@ -74,19 +75,21 @@ func (r *Registry) Register(ctx context.Context, by Actor, id ID, reg Registrati
 	return r.grant(now, isNew), nil
 }
 
-func (t *tx) register(id ID, want *Clone, by Actor, takeover bool) (now *Clone, isNew bool, err error) {
+// register makes now the record of id, unless nothing would change. It is made
+// for this purpose, and holds nothing of what id was cut from: a request's line.
+func (t *tx) register(id ID, now *Clone, by Actor, takeover bool) (_ *Clone, isNew bool, err error) {
 	old, err := t.clone(id)
 	if err != nil {
 		return nil, false, err
 	}
-	isNew, err = t.beginsLife(old, want.Instance, takeover)
+	isNew, err = t.beginsLife(old, now.Instance, takeover)
 	if err != nil {
 		return nil, false, err
 	}
-	now = want.clone()
-	now.ID, now.Created, now.Incarnation = id, t.now, 1
+	now.ID, now.Created, now.Incarnation = ID(strings.Clone(string(id))), t.now, 1
 	if old != nil {
-		if old.Provider != "" && want.Owner != "" && want.Owner != old.Owner {
+		now.ID = old.ID
+		if old.Provider != "" && now.Owner != "" && now.Owner != old.Owner {
 			return nil, false, &FieldError{Field: "owner", Rule: "owner-kept", Detail: fmt.Sprintf("the clone was created for %s and stays theirs; leave owner out", orNobody(old.Owner))}
 		}
 		inherit(now, old, isNew)
