@@ -175,6 +175,7 @@ func TestStalls(t *testing.T) {
 				}
 				if tt.head {
 					within(t, <-began, 15*time.Second, 16*time.Second)
+					time.Sleep(5 * time.Second) // until nobody writes any more
 				} else {
 					within(t, <-began, 50*time.Second, 80*time.Second)
 				}
