@@ -147,15 +147,7 @@ func newTemplatePromote(a *app) *cobra.Command {
   clonegate template promote shop@candidate stable`,
 		Args: wantArgs(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name, which, err := splitVersion(cmd, args[0])
-			if err != nil {
-				return err
-			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			version, err := findVersion(cmd.Context(), c, name, which)
+			c, name, version, err := a.version(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -168,6 +160,21 @@ func newTemplatePromote(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&why, "why", "", "`REASON`, kept in the channel's history")
 	return cmd
+}
+
+// version returns the version that "name@version" or "name@channel" stands for,
+// and a client to do something with it.
+func (a *app) version(cmd *cobra.Command, ref string) (c *client.Client, name, version string, err error) {
+	name, which, err := splitVersion(cmd, ref)
+	if err != nil {
+		return nil, "", "", err
+	}
+	c, err = a.client()
+	if err != nil {
+		return nil, "", "", err
+	}
+	version, err = findVersion(cmd.Context(), c, name, which)
+	return c, name, version, err
 }
 
 // splitVersion reads "name@version" or "name@channel".
@@ -208,15 +215,7 @@ func newTemplateRevoke(a *app) *cobra.Command {
 			if why == "" {
 				return usagef(cmd, "say why, for everybody who uses the version: --why REASON")
 			}
-			name, which, err := splitVersion(cmd, args[0])
-			if err != nil {
-				return err
-			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			version, err := findVersion(cmd.Context(), c, name, which)
+			c, name, version, err := a.version(cmd, args[0])
 			if err != nil {
 				return err
 			}
