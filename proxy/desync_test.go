@@ -115,6 +115,49 @@ func TestBodiesEndWhereTheyEnd(t *testing.T) {
 	}
 }
 
+// TestOddQueries sends queries that parsers give up on, and a request behind each on
+// the same connection: the clone sees them as they were written, and each request
+// gets its own answer (CVE-2022-2880, CVE-2026-39825).
+func TestOddQueries(t *testing.T) {
+	b := newBench(t)
+	b.serve("1", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.RequestURI) })
+	queries := []string{
+		strings.Repeat("a=1&", 10_001), strings.Repeat("&", 10_001), "a=%zz", "%", "a;b", "=&=;=", "\x80\xff", "a=b?c=d?", `a="<>\^{|}`,
+	}
+	c := b.dialTLS("www-1." + zone)
+	f := b.frames()
+	in := bufio.NewReader(c)
+	for i, query := range queries {
+		io.WriteString(c, "GET /?"+query+" HTTP/1.1\r\nHost: www-1."+zone+"\r\n\r\nGET /next HTTP/1.1\r\nHost: www-1."+zone+"\r\n\r\n")
+		for n, want := range []string{"/?" + query, "/next"} {
+			res, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := io.ReadAll(res.Body); string(got) != want {
+				t.Errorf("query %.40q: the clone saw %.60q; want %.60q", query, got, want)
+			}
+			id := uint32(4*i + 2*n + 1)
+			f.ask(id, want)
+			if got := f.body(t, id); got != want {
+				t.Errorf("query %.40q over HTTP/2: the clone saw %.60q; want %.60q", query, got, want)
+			}
+		}
+	}
+}
+
+// ask sends a GET whose head may take several frames.
+func (f *framer2) ask(id uint32, path string) {
+	const most = 16 << 10
+	block := f.head("GET", path)
+	n := min(len(block), most)
+	f.WriteHeaders(h2.HeadersFrameParam{StreamID: id, EndStream: true, EndHeaders: n == len(block), BlockFragment: block[:n]})
+	for block = block[n:]; len(block) > 0; block = block[n:] {
+		n = min(len(block), most)
+		f.WriteContinuation(id, n == len(block), block[:n])
+	}
+}
+
 // TestPipelining sends requests without waiting: answers come in their order.
 func TestPipelining(t *testing.T) {
 	b := newBench(t)

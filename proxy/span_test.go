@@ -132,3 +132,19 @@ func TestUnsampledRequestsAllocateNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestUnsampledRequestsAllocateLittleOverHTTP2 holds that tracing costs them
+// nothing over HTTP/2, either.
+func TestUnsampledRequestsAllocateLittleOverHTTP2(t *testing.T) {
+	if raceDetected {
+		t.Skip("sync.Pool forgets at random under the race detector")
+	}
+	for name, fields := range map[string][]string{
+		"no trace": nil, "another's trace": {"traceparent", "00-" + parentTrace + "-" + parentSpan + "-00", "tracestate", "a=1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, quiet, traced(tracetest.NewSpanRecorder(), 1<<60))
+			b.wantLittle(t, costs()["1KiB"], fields...)
+		})
+	}
+}
