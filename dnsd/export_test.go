@@ -179,3 +179,6 @@ func (s *Server) Streams() int {
 	defer s.streams.mu.Unlock()
 	return len(s.streams.shared)
 }
+
+// Raced tells whether these tests look for data races.
+const Raced = slowed > 1
