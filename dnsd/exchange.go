@@ -229,10 +229,9 @@ func readMessage(r io.Reader, buf *bytes.Buffer) error {
 	return err
 }
 
-// dialFrom returns a UDP socket connected to a server, from a local address;
-// nil is any. Everything on it ends when ctx does; release closes it.
-func dialFrom(ctx context.Context, local net.Addr, server netip.AddrPort) (net.Conn, func(), error) {
-	d := net.Dialer{LocalAddr: local}
+// dialWith returns a UDP socket connected to a server. Everything on it ends
+// when ctx does; release closes it.
+func dialWith(ctx context.Context, d net.Dialer, server netip.AddrPort) (net.Conn, func(), error) {
 	conn, err := d.DialContext(ctx, "udp", server.String())
 	if err != nil {
 		return nil, nil, ctxError(ctx, err)

@@ -3,6 +3,9 @@ package dnsd
 import (
 	"cmp"
 	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
 	"time"
 )
 
@@ -36,6 +39,10 @@ type Habits struct {
 	SourcePort          *uint16
 	FirstPort, LastPort uint16
 
+	// Sources is where questions to some servers leave from, whatever stands
+	// above.
+	Sources map[netip.AddrPort]Source
+
 	// EDNSSize is the largest message over UDP, in octets, that is sent to
 	// clients and asked of upstreams: 512 to 4096. Zero means 1232, which passes
 	// without fragments.
@@ -49,6 +56,13 @@ type Habits struct {
 	// has it renewed for those who ask later.
 	StaleFor   time.Duration
 	StaleFirst bool
+}
+
+// A Source is where questions to a server leave from: an address of this
+// machine, an interface, or both.
+type Source struct {
+	Addr      netip.Addr // invalid: any
+	Interface string     // "": as routes say
 }
 
 // strictRetry is how long a server that comes first may be silent: the one
@@ -89,4 +103,26 @@ func (h Habits) apply(t *timing) {
 
 // needsSocket reports whether a question has to leave in a way that couriers
 // do not know.
-func (h *Habits) needsSocket() bool { return h.AllServers || h.SourcePort != nil || h.LastPort != 0 }
+func (h *Habits) needsSocket() bool {
+	return h.AllServers || h.SourcePort != nil || h.LastPort != 0 || len(h.Sources) > 0
+}
+
+// dialer returns what connects to a server.
+func (h *Habits) dialer(network string, server netip.AddrPort) net.Dialer {
+	from, ok := h.Sources[server]
+	if !ok {
+		return net.Dialer{}
+	}
+	d := net.Dialer{}
+	switch {
+	case !from.Addr.IsValid():
+	case network == "tcp":
+		d.LocalAddr = &net.TCPAddr{IP: from.Addr.AsSlice(), Zone: from.Addr.Zone()}
+	default:
+		d.LocalAddr = &net.UDPAddr{IP: from.Addr.AsSlice(), Zone: from.Addr.Zone()}
+	}
+	if from.Interface != "" {
+		d.Control = func(_, _ string, conn syscall.RawConn) error { return bindToInterface(conn, from.Interface) }
+	}
+	return d
+}

@@ -121,6 +121,47 @@ func TestSourcePorts(t *testing.T) {
 	}
 }
 
+// TestSources: questions to a server leave from an address or by an interface,
+// over UDP and over TCP, also where the others have one port.
+func TestSources(t *testing.T) {
+	system := uint16(0)
+	for _, row := range []struct {
+		name   string
+		source dnsd.Source
+		habits dnsd.Habits
+		want   string
+		from   string
+	}{
+		{"address", dnsd.Source{Addr: netip.MustParseAddr("127.0.0.9")}, dnsd.Habits{}, "NOERROR; A 198.51.100.1", "127.0.0.9"},
+		{"address and ports", dnsd.Source{Addr: netip.MustParseAddr("127.0.0.9")}, dnsd.Habits{FirstPort: 31000, LastPort: 31999}, "NOERROR; A 198.51.100.1", "127.0.0.9"},
+		{"address and one port", dnsd.Source{Addr: netip.MustParseAddr("127.0.0.9")}, dnsd.Habits{SourcePort: &system}, "NOERROR; A 198.51.100.1", "127.0.0.9"},
+		{"interface", dnsd.Source{Interface: "lo"}, dnsd.Habits{}, "NOERROR; A 198.51.100.1", "127.0.0.1"},
+		{"no such interface", dnsd.Source{Interface: "nothing0"}, dnsd.Habits{}, "SERVFAIL", ""},
+		{"address of somebody else", dnsd.Source{Addr: netip.MustParseAddr("192.0.2.200")}, dnsd.Habits{}, "SERVFAIL", ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			up := newUpstream(t, func(q asked, send func([]byte)) {
+				m := replyTo(q, 0, []string{" 60 IN A 198.51.100.1"}, nil)
+				m.Truncated = q.network == "udp"
+				send(pack(m))
+			})
+			row.habits.Sources = map[netip.AddrPort]dnsd.Source{up.addr: row.source}
+			s := serve(t, dnsd.Config{Directory: newWorld(t), Habits: row.habits}, to(up))
+			if got := short(ask(t, s.addrs[0], "www.example.", dns.TypeA)); got != row.want {
+				t.Errorf("got %s, want %s", got, row.want)
+			}
+			for _, q := range up.questions() {
+				if got := q.from.Addr().String(); got != row.from {
+					t.Errorf("a question over %s came from %s, want %s", q.network, got, row.from)
+				}
+			}
+			if n := up.count(); n != 2 && row.from != "" || n != 0 && row.from == "" {
+				t.Errorf("%d questions", n)
+			}
+		})
+	}
+}
+
 // TestSourcePortIsTaken: a port that cannot be had is told at the start.
 func TestSourcePortIsTaken(t *testing.T) {
 	taken, err := net.ListenUDP("udp4", nil)

@@ -139,16 +139,24 @@ const (
 // dialUDP returns what carries one question to a server, as the habits say.
 // Its ID may be changed. Everything ends when ctx does; release ends it.
 func (s *Server) dialUDP(ctx context.Context, server netip.AddrPort, query []byte) (conn io.ReadWriter, release func(), err error) {
-	if s.port != nil {
+	d := s.habits.dialer("udp", server)
+	_, hasSource := s.habits.Sources[server]
+	if s.port != nil && !hasSource {
 		c, release := s.port.open(ctx, server, query)
 		return c, release, nil
 	}
 	first, last := s.habits.FirstPort, s.habits.LastPort
 	if last == 0 {
-		return dialFrom(ctx, nil, server)
+		return dialWith(ctx, d, server)
+	}
+	var from net.UDPAddr
+	if d.LocalAddr != nil {
+		from = *d.LocalAddr.(*net.UDPAddr)
 	}
 	for tries := 1; ; tries++ {
-		conn, release, err := dialFrom(ctx, randomPort(first, last), server)
+		from.Port = randomPort(first, last)
+		d.LocalAddr = &from
+		conn, release, err := dialWith(ctx, d, server)
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			return conn, release, err
 		}
@@ -164,9 +172,9 @@ func (s *Server) dialUDP(ctx context.Context, server netip.AddrPort, query []byt
 }
 
 // randomPort returns a port that nobody can foretell.
-func randomPort(first, last uint16) net.Addr {
+func randomPort(first, last uint16) int {
 	var random [4]byte
 	rand.Read(random[:])
 	span := uint32(last-first) + 1
-	return &net.UDPAddr{Port: int(first) + int(binary.BigEndian.Uint32(random[:])%span)}
+	return int(first) + int(binary.BigEndian.Uint32(random[:])%span)
 }

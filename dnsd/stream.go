@@ -76,7 +76,8 @@ func (t *streams) run(ctx context.Context) {
 // serve connects a stream and hands out what comes, until it is not needed any
 // more, nothing comes for a while, or it fails.
 func (t *streams) serve(ctx context.Context, st *stream) error {
-	d := net.Dialer{Timeout: t.s.timing.try}
+	d := t.s.habits.dialer("tcp", st.server)
+	d.Timeout = t.s.timing.try
 	conn, err := d.DialContext(ctx, "tcp", st.server.String())
 	if err != nil {
 		return ctxError(ctx, err)

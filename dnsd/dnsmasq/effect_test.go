@@ -2,6 +2,7 @@ package dnsmasq_test
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -248,6 +249,22 @@ func TestEffects(t *testing.T) {
 	}
 	if want := strings.Fields(must + " " + should); !slices.Equal(covered, want) {
 		t.Errorf("these are seen:\n%q\nand these are to be:\n%q", covered, want)
+	}
+}
+
+// TestSources: where questions to a server leave from.
+func TestSources(t *testing.T) {
+	cfg := parse(t, "server=192.0.2.1@eth0", "server=/a.example/192.0.2.2#54@192.0.2.7", "rev-server=10.0.0.0/8,192.0.2.3@eth1@192.0.2.8", "server=192.0.2.4")
+	want := map[netip.AddrPort]dnsd.Source{
+		netip.MustParseAddrPort("192.0.2.1:53"): {Interface: "eth0"},
+		netip.MustParseAddrPort("192.0.2.2:54"): {Addr: netip.MustParseAddr("192.0.2.7")},
+		netip.MustParseAddrPort("192.0.2.3:53"): {Interface: "eth1", Addr: netip.MustParseAddr("192.0.2.8")},
+	}
+	if !maps.Equal(cfg.Habits.Sources, want) {
+		t.Errorf("got %v, want %v", cfg.Habits.Sources, want)
+	}
+	if _, err := dnsmasq.ParseText("x", "server=192.0.2.1@eth0\nserver=/a/192.0.2.1@eth1"); err == nil || !strings.Contains(err.Error(), "x:2: server=/a/192.0.2.1@eth1: 192.0.2.1:53 is asked from another source") {
+		t.Errorf("two sources of one server: %v", err)
 	}
 }
 

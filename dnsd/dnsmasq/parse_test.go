@@ -47,6 +47,9 @@ func TestErrors(t *testing.T) {
 		{"server=1.2.3", "is not the address of a server; write 192.0.2.1"},
 		{"server=1.2.3.4#0", "is not a port"},
 		{"server=1.2.3.4#dns", "is not a port"},
+		{"server=1.2.3.4@", "is not where questions can leave from; write @eth0"},
+		{"server=1.2.3.4@192.0.2.7@eth0", "is not where questions can leave from"},
+		{"server=/a/1.2.3.4@eth0@192.0.2.7@eth1", "is not where questions can leave from"},
 		{"server=/example.com", "the domain is not closed"},
 		{"server", "needs a value"},
 		{"address=/a.example/1.2.3", "is not an address; write /a.example/192.0.2.1"},
@@ -313,8 +316,8 @@ func TestEveryOption(t *testing.T) {
 
 // TestRemarks: what is applied in part says which part is not.
 func TestRemarks(t *testing.T) {
-	cfg := parse(t, "server=/a.example/192.0.2.1#5353@eth0", "local-ttl=1", "conf-file=/dev/null")
-	if n := cfg.Notes[0]; !n.Applied || !strings.Contains(n.Why, "but for @eth0") || cfg.Domains[0].Server.String() != "192.0.2.1:5353" {
+	cfg := parse(t, "server=/a.example/192.0.2.1#5353@192.0.2.7#99", "local-ttl=1", "conf-file=/dev/null")
+	if n := cfg.Notes[0]; !n.Applied || !strings.Contains(n.Why, "but for the source port 99") || cfg.Domains[0].Server.String() != "192.0.2.1:5353" {
 		t.Errorf("got %v, server %v", n, cfg.Domains[0].Server)
 	}
 	if n := cfg.Notes[1]; !n.Applied || n.Why != "" {

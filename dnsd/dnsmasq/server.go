@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/clonegate/clonegate/dnsd"
 	"github.com/miekg/dns"
 )
 
@@ -77,12 +78,53 @@ func (p *parser) server(value string) error {
 	return nil
 }
 
-// parseServer reads address[#port][@source…].
+// parseServer reads address[#port][@interface][@source[#port]].
 func (p *parser) parseServer(s string) (netip.AddrPort, error) {
 	s, source, bound := strings.Cut(s, "@")
-	if bound {
-		p.remark = "but for @" + source + ": questions leave as the routes of this machine say"
+	server, err := parseServerAddr(s)
+	if err != nil || !bound {
+		return server, err
 	}
+	from, err := p.parseSource(source)
+	if err != nil {
+		return server, err
+	}
+	if have, ok := p.Habits.Sources[server]; ok && have != from {
+		return server, fmt.Errorf("%v is asked from another source already; a server has one", server)
+	}
+	if p.Habits.Sources == nil {
+		p.Habits.Sources = map[netip.AddrPort]dnsd.Source{}
+	}
+	p.Habits.Sources[server] = from
+	return server, nil
+}
+
+// parseSource reads what follows the @ of a server: an interface, an address, or
+// an interface@address.
+func (p *parser) parseSource(s string) (from dnsd.Source, err error) {
+	if p.fromSrv {
+		p.remark = "a source is that of the start: it is not read again with the file"
+	}
+	for part := range strings.SplitSeq(s, "@") {
+		text, port, hasPort := strings.Cut(part, "#")
+		a, err := netip.ParseAddr(text)
+		switch {
+		case err == nil && !from.Addr.IsValid():
+			from.Addr = a
+			if hasPort {
+				p.remark = "but for the source port " + port + ": every question has one of its own; see query-port"
+			}
+		case err == nil || text == "" || hasPort || from.Interface != "" || from.Addr.IsValid():
+			return from, fmt.Errorf("@%s is not where questions can leave from; write @eth0, @192.0.2.7 or @eth0@192.0.2.7", s)
+		default:
+			from.Interface = text
+		}
+	}
+	return from, nil
+}
+
+// parseServerAddr reads address[#port].
+func parseServerAddr(s string) (netip.AddrPort, error) {
 	text, portText, hasPort := strings.Cut(s, "#")
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
