@@ -147,7 +147,7 @@ func mustRR(t testing.TB, text string) dns.RR {
 
 // TestEntryOverhead: what an entry is said to cost is about what it costs.
 func TestEntryOverhead(t *testing.T) {
-	const n = 5000
+	const n = 20_000
 	flight := plainFlight(t, question{name: "www.example.", qtype: dns.TypeA})
 	query := flight.view.upstreamQuery(flight.q, netip.AddrPort{}, true)
 	m := new(dns.Msg)

@@ -153,7 +153,7 @@ func TestStreamEnds(t *testing.T) {
 				handle(q, seen[q.from], send)
 			}))
 			s := serveWith(t, dnsd.Config{Directory: newWorld(t), CacheEntries: -1}, func(s *dnsd.Server) {
-				s.SetTiming(300*time.Millisecond, time.Minute, 0, 0, row.idle)
+				s.SetTiming(time.Second, time.Minute, 0, 0, row.idle)
 			}, to(up))
 			for range row.waves {
 				askAll(t, s.addrs[0], row.n)
