@@ -62,8 +62,12 @@ func TestChurn(t *testing.T) {
 	after := g.settle()
 	for _, name := range []string{"go_goroutines", "process_open_fds", "series", "live"} {
 		t.Logf("%s: %.0f before, %.0f after", name, before[name], after[name])
-		if after[name] > before[name]*1.05 {
-			t.Errorf("%s grew from %.0f to %.0f: by more than 5 %%", name, before[name], after[name])
+		most := before[name] * 1.05
+		if name == "live" {
+			most += float64(64 * churned) // tables keep the room of their fullest moment
+		}
+		if after[name] > most {
+			t.Errorf("%s grew from %.0f to %.0f; want at most %.0f", name, before[name], after[name], most)
 		}
 	}
 	for name := range after {
@@ -218,7 +222,7 @@ func (g *gateway) settle() map[string]float64 {
 	g.t.Helper()
 	g.metrics() // makes the series of this operation
 	best := g.metrics()
-	for calm := 0; calm < 3; calm++ {
+	for calm := 0; calm < 5; calm++ {
 		now := g.collect()
 		for _, name := range []string{"go_goroutines", "process_open_fds", "series", "live"} {
 			if now[name] < best[name] {
