@@ -22,7 +22,7 @@ func residentMiB(t *testing.T) int {
 	t.Helper()
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		t.Skipf("SKIPPED, memory is not bounded by any test here: %v", err)
+		t.Skipf("NOT TESTED: memory is not bounded by any test here: %v", err)
 	}
 	var kib int
 	_, after, _ := strings.Cut(string(status), "VmRSS:")

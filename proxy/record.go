@@ -17,11 +17,12 @@ type RequestRecord struct {
 	Method   string         `json:"method"`
 	Host     string         `json:"host"`
 	Path     string         `json:"path" doc:"With the names of the query's parameters, and * for each value."`
-	Cut      bool           `json:"cut,omitempty" doc:"Whether method, host or path were too long to be kept whole."`
+	Cut      bool           `json:"cut,omitempty" doc:"Whether method, host, faults or path were too long to be kept whole."`
 	Service  string         `json:"service,omitempty"`
 	Endpoint netip.AddrPort `json:"endpoint,omitzero" doc:"What the request was sent to last."`
 	Status   int            `json:"status"`
 	Reason   Reason         `json:"reason,omitempty" doc:"Why the gateway answered itself, or the answer did not end well."`
+	Faults   string         `json:"faults,omitempty" doc:"Those of the clone's faults that the request met: number and kind of each."`
 	Received uint64         `json:"received" doc:"Octets of the request's body."`
 	Sent     uint64         `json:"sent" doc:"Octets of the answer's body."`
 	Duration Micros         `json:"duration" doc:"Microseconds from the request's head to the end of the answer."`
@@ -62,15 +63,15 @@ type slot struct {
 	minor                   byte // 0: HTTP/1.0, 1: HTTP/1.1, 2: HTTP/2.0
 	cut                     bool
 	method, service, reason uint8 // octets of text, in this order
-	host                    uint8
+	host, faults            uint8
 	path                    uint16
 	text                    [slotText]byte
 }
 
 const (
-	slotText = 392 // octets of a slot for all that is text, which makes it 512
+	slotText = 390 // octets of a slot for all that is text, which makes it 512
 
-	maxMethod, maxService, maxReason, maxHost = 24, 40, 32, 100
+	maxMethod, maxService, maxReason, maxHost, maxFaults = 24, 40, 32, 100, 80
 )
 
 // note fills the slot with an exchange that is over.
@@ -95,6 +96,9 @@ func (s *slot) note(x *exchange, end time.Duration) {
 	text, s.service = s.add(text, x.target.service, maxService)
 	text, s.reason = s.add(text, string(x.reason), maxReason)
 	text, s.host = s.add(text, x.target.host, maxHost)
+	if x.met != nil {
+		text, s.faults = s.add(text, x.met.names, maxFaults)
+	}
 	before := len(text)
 	var cut bool
 	text, cut = appendWithoutValues(text, x.request.target)
@@ -162,6 +166,7 @@ func (s *slot) record(seq uint64) RequestRecord {
 	r.Service = next(int(s.service))
 	r.Reason = Reason(next(int(s.reason)))
 	r.Host = next(int(s.host))
+	r.Faults = next(int(s.faults))
 	r.Path = next(int(s.path))
 	return r
 }

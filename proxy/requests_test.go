@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -86,6 +87,25 @@ func TestRequestsToACloneThatStartsAreRecorded(t *testing.T) {
 	}
 	if _, err := b.gateway.Requests("9", proxy.RequestFilter{}, 0, 10); !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("requests of an unknown clone: %v; want not found", err)
+	}
+}
+
+// TestFaultsAreRecorded has requests meet faults that somebody added.
+func TestFaultsAreRecorded(t *testing.T) {
+	b := newBench(t)
+	b.serve("1", who("1"))
+	slow := fmt.Sprint(b.fault("1", registry.FaultSpec{Kind: registry.FaultLatency, Delay: 1}).ID, " latency")
+	teapot := fmt.Sprint(b.fault("1", registry.FaultSpec{Kind: registry.FaultAbort, Status: 418, Path: "/pot"}).ID, " abort")
+	for i, tt := range []struct {
+		path, want string
+		status     int
+	}{{"/", slow, 200}, {"/pot", slow + ", " + teapot, 418}} {
+		for j, client := range []*http.Client{b.client, b.h2} {
+			b.do(client, "https://www-1."+zone+tt.path)
+			if r := b.records("1", 2*i+j+1)[2*i+j]; r.Faults != tt.want || r.Path != tt.path || r.Status != tt.status {
+				t.Errorf("%s: recorded %+v; want %d and the faults %q", tt.path, r, tt.status, tt.want)
+			}
+		}
 	}
 }
 

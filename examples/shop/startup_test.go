@@ -58,11 +58,10 @@ func (s *script) said() string {
 // Its environment holds nothing but what env adds to or replaces in that.
 func run(t *testing.T, shell []string, apiURL, token string, env ...string) *script {
 	t.Helper()
-	if _, err := exec.LookPath(shell[0]); err != nil {
-		t.Skip(err)
-	}
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip(err)
+	for _, program := range []string{shell[0], "curl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("NOT TESTED: %s is not installed; .ci/install installs it", program)
+		}
 	}
 	tokenFile := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(tokenFile, []byte(token+"\n"), 0o600); err != nil {

@@ -231,7 +231,7 @@ func TestImportRefusesHostileStreams(t *testing.T) {
 func TestOnAFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
-		t.Skipf("needs a small file system, which takes the right to mount: %v", err)
+		t.Skipf("NOT TESTED: needs a small file system, which takes the right to mount: %v", err)
 	}
 	t.Cleanup(func() { must(t, syscall.Unmount(dir, 0)) })
 	s := open(t, dir)

@@ -24,7 +24,7 @@ func TestFullDisk(t *testing.T) {
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
 	}
 	if err := cmd.Start(); errors.Is(err, syscall.EPERM) {
-		t.Skipf("this machine lets nobody mount a small disk: %v; TestFileSizeLimit does without", err)
+		t.Skipf("NOT TESTED: this machine lets nobody mount a small disk: %v; TestFileSizeLimit does without", err)
 	} else if err != nil {
 		t.Fatal(err)
 	}
