@@ -61,16 +61,6 @@ func askInside(path, name string, qtype uint16) (*dns.Msg, error) {
 	return r, err
 }
 
-// until waits for a condition.
-func until(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
-
 // follow has a server look for resolvers in namespaces until the test ends.
 func follow(t *testing.T, s *dnsd.Server, n dnsd.Namespaces) {
 	t.Helper()
