@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // A Change is one record at one revision, as readers of the registry see it.
@@ -31,6 +32,10 @@ type changes struct {
 	first uint64        // guarded by mu; revision of the oldest that is kept
 	next  uint64        // guarded by mu; revision of the next to come
 	grown chan struct{} // guarded by mu; closed when a change is added
+
+	// newest is next-1. It is written with mu held, so that wait knows every
+	// revision that anybody has read here.
+	newest atomic.Uint64
 }
 
 func newChanges() *changes {
@@ -42,6 +47,7 @@ func (c *changes) start(revision uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.first, c.next = revision+1, revision+1
+	c.newest.Store(revision)
 }
 
 func (c *changes) add(ch Change) {
@@ -49,6 +55,7 @@ func (c *changes) add(ch Change) {
 	defer c.mu.Unlock()
 	c.ring[ch.Revision%keptChanges] = ch
 	c.next = ch.Revision + 1
+	c.newest.Store(ch.Revision)
 	if c.next-c.first > keptChanges {
 		c.first = c.next - keptChanges
 	}

@@ -145,7 +145,6 @@ func (r *Registry) load(kept *Contents) {
 	for _, t := range kept.Tokens {
 		r.view.tokens[t.ID] = t
 	}
-	r.view.revision.Store(kept.Revision)
 	r.view.changes.start(kept.Revision)
 }
 

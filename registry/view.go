@@ -17,12 +17,11 @@ import (
 // One clone is one value: its routes and its names appear, change and go in
 // the same step.
 type View struct {
-	zones    *Zones
-	revision atomic.Uint64
-	clones   table[*Clone]
-	labels   table[*Clone] // public label → the clone that owns it
-	members  atomic.Uint64 // counts clones that came or went
-	ids      atomic.Pointer[sortedIDs]
+	zones   *Zones
+	clones  table[*Clone]
+	labels  table[*Clone] // public label → the clone that owns it
+	members atomic.Uint64 // counts clones that came or went
+	ids     atomic.Pointer[sortedIDs]
 
 	mu        sync.RWMutex // guards the following
 	templates map[string]*Template
@@ -48,7 +47,7 @@ func newView(zones *Zones) *View {
 func (v *View) Zones() *Zones { return v.zones }
 
 // Revision returns the revision of the newest change in the view.
-func (v *View) Revision() uint64 { return v.revision.Load() }
+func (v *View) Revision() uint64 { return v.changes.newest.Load() }
 
 // Clone returns the clone with this ID, in whatever state it is. The record of
 // a clone long gone is no longer held.
@@ -196,7 +195,6 @@ func (v *View) apply(ch Change) {
 		delete(v.tokens, ch.NoToken)
 		v.mu.Unlock()
 	}
-	v.revision.Store(ch.Revision)
 	v.changes.add(ch)
 }
 

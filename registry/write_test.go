@@ -1,7 +1,9 @@
 package registry_test
 
 import (
+	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -49,6 +51,34 @@ func TestChangesHaveNoGaps(t *testing.T) {
 	if err != nil || len(events) != 10 || events[0].Seq != 491 || events[0].By != "clonegate" {
 		t.Errorf("events after 490: %d, %v; want 10, the first 491, by clonegate", len(events), err)
 	}
+}
+
+// TestRevisionsCanBeWaitedFrom reads the revision as fast as it changes: from
+// each that is seen, changes can be waited for.
+func TestRevisionsCanBeWaitedFrom(t *testing.T) {
+	r := open(t, registrytest.NewStore(), nil)
+	ctx, stop := context.WithCancel(t.Context())
+	var readers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() {
+			for ctx.Err() == nil {
+				at := r.View().Revision()
+				if _, err := r.View().Changes(ctx, at); err != nil && ctx.Err() == nil {
+					t.Errorf("changes after revision %d: %v", at, err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 2000 {
+		reg := shop("x")
+		reg.Owner = strconv.Itoa(i)
+		if _, err := r.Register(t.Context(), registry.System, "7", reg, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	readers.Wait()
 }
 
 // A repeated registration changes nothing, but its answer must not come before
