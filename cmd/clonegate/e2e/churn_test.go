@@ -63,8 +63,11 @@ func TestChurn(t *testing.T) {
 	for _, name := range []string{"go_goroutines", "process_open_fds", "series", "live"} {
 		t.Logf("%s: %.0f before, %.0f after", name, before[name], after[name])
 		most := before[name] * 1.05
-		if name == "live" {
+		switch name {
+		case "live":
 			most += float64(64 * churned) // tables keep the room of their fullest moment
+		case "go_goroutines", "process_open_fds":
+			most += 3 // the daemon's own connections to callers and to its file come and go
 		}
 		if after[name] > most {
 			t.Errorf("%s grew from %.0f to %.0f; want at most %.0f", name, before[name], after[name], most)
