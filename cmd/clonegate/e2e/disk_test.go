@@ -134,6 +134,7 @@ func (g *gateway) onSmallDisk() {
 	go func(p *process) { cmd.Wait(); close(p.exit) }(g.process)
 	g.supervised = true
 	g.data = fmt.Sprintf("/proc/%d/root%s", g.pid(), g.data)
+	g.root = filepath.Join(g.data, "ca.pem")
 }
 
 // cliAt runs a command that finds the daemon by flags, for its data directory
