@@ -282,9 +282,12 @@ func TestStubLikeResolved(t *testing.T) {
 			if row.class == "single label by the search list alone" {
 				name = dns.Fqdn(row.name + "." + stubZone)
 			}
-			got := together(t, conn, name, types, level.change)
-			if got != row.want {
-				t.Errorf("%s: %s: %s is %q, want %q", level.name, row.class, name, got, row.want)
+			got, took := together(t, conn, name, types, level.change)
+			for tries := 1; took > stubDelay && tries < 3; tries++ { // the machine may be busy
+				got, took = together(t, conn, name, types, level.change)
+			}
+			if got != row.want || took > stubDelay {
+				t.Errorf("%s: %s: %s is %q after %v, want %q within %v", level.name, row.class, name, got, took, row.want, stubDelay)
 			}
 		}
 	}
@@ -305,9 +308,9 @@ func dialInside(t *testing.T, path, network string) *dns.Conn {
 }
 
 // together asks for several types of a name at once and returns what came of
-// it as a stub would tell. Every reply must be whole, in time, and of use to
-// one that probes for features.
-func together(t *testing.T, conn *dns.Conn, name string, types []uint16, change func(*dns.Msg)) string {
+// it as a stub would tell, and how long it took. Every reply must be whole, and
+// of use to one that probes for features.
+func together(t *testing.T, conn *dns.Conn, name string, types []uint16, change func(*dns.Msg)) (what string, took time.Duration) {
 	t.Helper()
 	waiting := map[uint16]*dns.Msg{}
 	start := time.Now()
@@ -347,16 +350,14 @@ func together(t *testing.T, conn *dns.Conn, name string, types []uint16, change 
 			}
 		}
 	}
-	if took := time.Since(start); took > 10*stubDelay {
-		t.Errorf("%s: it took %v", name, took)
-	}
+	took = time.Since(start)
 	if len(found) == 0 {
-		return "none"
+		return "none", took
 	}
 	var all []string
 	for s := range found {
 		all = append(all, s)
 	}
 	slices.Sort(all)
-	return strings.Join(all, ",")
+	return strings.Join(all, ","), took
 }
