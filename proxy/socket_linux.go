@@ -20,7 +20,7 @@ type socket struct {
 	out direction
 
 	peek  func(fd uintptr)
-	octet [1]byte
+	octet byte // for isQuiet
 	quiet bool // what peek found
 }
 
@@ -45,10 +45,7 @@ func newSocket(c net.Conn) net.Conn {
 	}
 	s := &socket{Conn: c, raw: raw}
 	s.in.move, s.out.move = s.in.read, s.out.write
-	s.peek = func(fd uintptr) {
-		_, _, err := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&s.octet)), 1)
-		s.quiet = err == syscall.EAGAIN
-	}
+	s.peek = func(fd uintptr) { s.quiet = isQuiet(fd, &s.octet) }
 	return s
 }
 
@@ -130,6 +127,13 @@ func (d *direction) write(fd uintptr) bool {
 func (s *socket) isQuiet() bool {
 	s.quiet = false
 	return s.raw.Control(s.peek) == nil && s.quiet
+}
+
+// isQuiet reports whether there is nothing to read, not even the end. Otherwise
+// an octet may have been read.
+func isQuiet(fd uintptr, octet *byte) bool {
+	_, _, err := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(octet)), 1)
+	return err == syscall.EAGAIN
 }
 
 // CloseWrite ends the sending half of the connection.

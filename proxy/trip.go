@@ -160,6 +160,12 @@ func (t *trip) send(ctx context.Context, e *endpoint) error {
 		if err == nil {
 			return nil
 		}
+		if err == errStale && !t.isCut.Load() {
+			t.backend = nil
+			b.Close()
+			b, err = t.up.acquire(ctx, e, asker)
+			continue
+		}
 		err = t.explain(err)
 		t.backend = nil
 		b.Close()
@@ -207,13 +213,7 @@ func (t *trip) cut() {
 
 // receive reads heads until the final one, and passes on the interim ones.
 func (t *trip) receive() error {
-	t.r, t.w = 0, 0
 	t.res.Reset()
-	first := patience
-	if t.answerIn > 0 {
-		first = min(first, t.answerIn)
-	}
-	t.backend.reads.extend(t.now, first)
 	for {
 		done, err := t.res.Parse((*t.buf)[t.r:t.w], maxAnswerHead)
 		if err != nil {

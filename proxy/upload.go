@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"errors"
 	"io"
+	"os"
 	"time"
 
 	"github.com/clonegate/clonegate/proxy/http1"
@@ -18,8 +20,7 @@ func (t *trip) transmit() (n int, err error) {
 		}
 		t.sent = t.now
 	}
-	t.backend.writes.extend(t.now, t.up.limits.StallTimeout)
-	if n, err = t.backend.Write(t.out); err != nil {
+	if n, err = t.sayAll(); err != nil {
 		return n, err
 	}
 	switch {
@@ -33,6 +34,36 @@ func (t *trip) transmit() (n int, err error) {
 		go t.upload()
 	}
 	return n, nil
+}
+
+// sayAll writes t.out to the backend, and reads what of the answer comes by the
+// way. It returns how much it wrote; errStale says that it did not.
+func (t *trip) sayAll() (n int, err error) {
+	b := t.backend
+	first := patience
+	if t.answerIn > 0 {
+		first = min(first, t.answerIn)
+	}
+	b.reads.extend(t.now, first)
+	t.r, t.w = 0, 0
+	isWhole := t.rq.length == 0 || !t.sent.IsZero()
+	switch {
+	case !b.used:
+	case isWhole && b.asker != nil:
+		n, t.w, err = b.asker.ask(t.out, *t.buf)
+		t.heard = t.w > 0
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = nil // fill will see the same
+		}
+	case !b.isAlive():
+		return 0, errStale
+	}
+	if err != nil || n == len(t.out) {
+		return n, err
+	}
+	b.writes.extend(t.now, t.up.limits.StallTimeout)
+	more, err := b.Write(t.out[n:])
+	return n + more, err
 }
 
 // attach appends a body that is here to the request's head.

@@ -27,21 +27,17 @@ func newUpstream(d *dialer, l *Limits) *upstream {
 	return &upstream{dialer: d, limits: l, known: map[*endpoint]struct{}{}}
 }
 
-// acquire returns a backend to an endpoint that is not in use, or a new one. No
+// acquire returns a backend to an endpoint that is not in use, but may be stale,
+// or a new one. No
 // error means that anything was sent: it is a *dialError, a *busyError, or
 // errCut, if ctx ended or the client left meanwhile. Without a client it is for
 // a probe.
 func (u *upstream) acquire(ctx context.Context, e *endpoint, c client) (*backend, error) {
-	for {
-		b, place, err := e.take(u.limits, c == nil)
-		if b == nil && err == nil {
-			b, err = u.connect(ctx, e, c, place)
-		}
-		if err != nil || !b.used || b.isAlive() {
-			return b, err
-		}
-		b.Close()
+	b, place, err := e.take(u.limits, c == nil)
+	if b == nil && err == nil {
+		return u.connect(ctx, e, c, place)
 	}
+	return b, err
 }
 
 // fresh returns a new backend.
