@@ -38,14 +38,14 @@ func (a *asking) ask(q, p []byte) (sent, n int, err error) {
 	d.p, d.n, d.err = p, 0, 0
 	a.q, a.sent, a.isOn = q, 0, false
 	err = a.s.raw.Read(a.step)
-	waits := len(a.q) == 0
+	isWhole := len(a.q) == 0
 	d.p, a.q = nil, nil
 	switch {
 	case !a.isOn:
 		return 0, 0, errStale
 	case err == nil && d.err != 0:
 		err = &net.OpError{Op: "ask", Net: "tcp", Err: os.NewSyscallError("ask", d.err)}
-	case err == nil && waits && d.n == 0:
+	case err == nil && isWhole && d.n == 0:
 		err = io.EOF
 	}
 	return a.sent, d.n, err

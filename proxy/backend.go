@@ -22,11 +22,10 @@ type backend struct {
 	asker    asker // nil if a question and its answer take a write and a read
 }
 
-// An asker writes a question to an endpoint that has been quiet, and waits for
-// the first octets of its answer, up to the read deadline. errStale says that
-// nothing was sent; with any other error sent octets of the question may have
-// arrived. All was sent if n or an error says that there was a wait; otherwise
-// the rest is to be written, and then all of the answer is to be read.
+// An asker writes a question to an endpoint that has been quiet and waits for
+// the first octets of its answer, up to the read deadline. If sent is less than
+// all of the question, the rest is to be written, and nothing of the answer was
+// read. errStale says that nothing was sent.
 type asker interface {
 	ask(q, answer []byte) (sent, n int, err error)
 }
